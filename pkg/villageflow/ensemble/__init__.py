@@ -1,0 +1,1 @@
+"""Ensembles: which members to run, running them, and the labelled results."""

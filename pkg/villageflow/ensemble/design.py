@@ -1,0 +1,274 @@
+"""What to run: a table of members, and scenarios that all members share."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+from scipy.stats import qmc
+
+from villageflow.errors import DesignError, did_you_mean
+from villageflow.ir.model import Model
+from villageflow.names import canonical
+from villageflow.program.emit import check_names
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Scenarios: TypeAlias = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Design:
+    """A table of members, and optionally scenarios over it.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row for each member, one column for each varied parameter (canonical names). The table itself is the
+        record: it can be stored and run again whatever drew it.
+    scenarios : mapping of str to (mapping of str to float)
+        Parameters that a scenario replaces, for every member alike (common random numbers). Empty: none.
+    seed : int or None
+        Seed that drew the table.
+    kind : str
+        How the table was made, for the record.
+    """
+
+    table: pd.DataFrame
+    scenarios: Scenarios = field(default_factory=dict)
+    seed: int | None = None
+    kind: str = "table"
+
+    @property
+    def n_members(self) -> int:
+        """Number of members."""
+        return len(self.table)
+
+    @classmethod
+    def lhs(cls, priors: pd.DataFrame, *, n: int, seed: int) -> Design:
+        """Latin hypercube over priors.
+
+        Parameters
+        ----------
+        priors : DataFrame
+            Rows of ``parameters.csv``, see `quantile`.
+        n : int
+            Number of members.
+        seed : int
+
+        Returns
+        -------
+        Design
+        """
+        _check_count(n)
+        sampler = qmc.LatinHypercube(d=len(priors), rng=np.random.default_rng(seed))
+        return cls(_from_unit(priors, sampler.random(n)), seed=seed, kind=f"latin hypercube, n = {n}")
+
+    @classmethod
+    def sobol(cls, priors: pd.DataFrame, *, n: int, seed: int) -> Design:
+        """Scrambled Sobol points over priors; `n` must be a power of two."""
+        _check_count(n)
+        if n & (n - 1):
+            raise DesignError(f"a Sobol design has {n} members; it must be a power of two, such as {2 ** n.bit_length()}")
+        sampler = qmc.Sobol(d=len(priors), rng=np.random.default_rng(seed))
+        return cls(_from_unit(priors, sampler.random(n)), seed=seed, kind=f"scrambled Sobol, n = {n}")
+
+    @classmethod
+    def draws(cls, priors: pd.DataFrame, *, n: int, seed: int) -> Design:
+        """Independent draws from priors; member `i` stays the same when `n` grows."""
+        _check_count(n)
+        rows = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i,))).random(len(priors)) for i in range(n)]
+        return cls(_from_unit(priors, np.array(rows).reshape(n, len(priors))), seed=seed, kind=f"independent draws, n = {n}")
+
+    @classmethod
+    def grid(cls, **values: Sequence[float]) -> Design:
+        """Every combination of the given values, the last parameter fastest."""
+        names = [canonical(name) for name in values]
+        rows = list(itertools.product(*values.values()))
+        return cls(pd.DataFrame(rows, columns=names, dtype=float), kind="grid")
+
+    @classmethod
+    def from_frame(cls, table: pd.DataFrame) -> Design:
+        """The rows of a table; columns are parameter names in any spelling."""
+        names = [canonical(str(name)) for name in table.columns]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DesignError(f"the design table has two columns for {twice!r}; keep one")
+        try:
+            values = table.to_numpy(dtype=float)
+        except (TypeError, ValueError) as error:
+            raise DesignError(f"the design table holds a cell that is not a number ({error})") from None
+        return cls(pd.DataFrame(values, columns=names))
+
+    def with_scenarios(self, scenarios: Scenarios | pd.DataFrame) -> Design:
+        """The same members under several scenarios.
+
+        Parameters
+        ----------
+        scenarios : mapping or DataFrame
+            Name to (parameter to value), or the rows of ``scenarios.csv``. A scenario without a parameter is the
+            base case. Changes limited to a span of time are refused: give the model a start time instead.
+
+        Returns
+        -------
+        Design
+        """
+        if isinstance(scenarios, pd.DataFrame):
+            scenarios = scenario_values(scenarios)
+        return replace(self, scenarios={name: dict(values) for name, values in scenarios.items()})
+
+
+DesignLike: TypeAlias = "Design | pd.DataFrame | Mapping[str, float | Sequence[float] | Floats] | None"
+
+
+def as_design(design: DesignLike, model: Model) -> Design:
+    """Convert what a caller gave into a `Design` whose names and values fit the model.
+
+    Raises
+    ------
+    DesignError
+        An unknown name, a name that is not a constant, a value that is not finite or lies outside the limits that
+        the model declares, or columns of different length.
+    """
+    match design:
+        case None:
+            converted = Design(pd.DataFrame(index=range(1)), kind="one run")
+        case Design():
+            converted = design
+        case pd.DataFrame():
+            converted = Design.from_frame(design)
+        case Mapping():
+            converted = Design.from_frame(_broadcast(design))
+        case _:
+            raise DesignError(f"a design is a {type(design).__name__}; give a Design, a DataFrame or a dict of values")
+    if converted.n_members == 0:
+        raise DesignError("the design has no member; give at least one row")
+    check_names(model, [str(name) for name in converted.table.columns], ())
+    for name in converted.table.columns:
+        _check_values(model, str(name), converted.table[name].to_numpy(dtype=float), "member")
+    for scenario, values in converted.scenarios.items():
+        for name, value in values.items():
+            try:
+                check_names(model, [name], ())
+            except DesignError as error:
+                raise DesignError(f"scenario {scenario!r}: {error}") from None
+            _check_values(model, name, np.array([value]), f"scenario {scenario!r}, value")
+    return converted
+
+
+def _broadcast(values: Mapping[str, float | Sequence[float] | Floats]) -> pd.DataFrame:
+    columns = {}
+    for name, value in values.items():
+        try:
+            columns[name] = np.atleast_1d(np.asarray(value, dtype=float))
+        except (TypeError, ValueError):
+            raise DesignError(f"{name!r} is {value!r}; a parameter is a number or a list of numbers") from None
+        if columns[name].ndim != 1:
+            raise DesignError(f"{name!r} has {columns[name].ndim} dimensions; a parameter has one value for each member")
+    lengths = {len(column) for column in columns.values()} - {1}
+    if len(lengths) > 1:
+        shown = ", ".join(f"{name} ({len(column)})" for name, column in columns.items())
+        raise DesignError(f"parameters have different numbers of members: {shown}; use Design.grid for combinations")
+    n = lengths.pop() if lengths else 1
+    return pd.DataFrame({name: np.broadcast_to(column, n) for name, column in columns.items()}, index=range(n))
+
+
+def _check_values(model: Model, name: str, values: Floats, what: str) -> None:
+    if not np.isfinite(values).all():
+        bad = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise DesignError(f"{name!r} is {values[bad]} at {what} {bad}; a parameter must be a finite number")
+    lower, upper = model.variables[name].limits
+    low, high = -math.inf if lower is None else lower, math.inf if upper is None else upper
+    outside = np.flatnonzero((values < low) | (values > high))
+    if len(outside):
+        bad = int(outside[0])
+        raise DesignError(
+            f"{name!r} is {values[bad]!r} at {what} {bad}, outside the limits [{low:g}, {high:g}] that model "
+            f"{model.name!r} declares; choose a value within them"
+        )
+
+
+def scenario_values(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Rows of ``scenarios.csv`` as scenario -> parameter -> value, in file order."""
+    scenarios: dict[str, dict[str, float]] = {}
+    for row in table.to_dict("records"):
+        scenario = str(row["scenario"])
+        values = scenarios.setdefault(scenario, {})
+        if any(pd.notna(row.get(column)) and row.get(column) != "" for column in ("from_time", "to_time")):
+            raise DesignError(
+                f"scenario {scenario!r} limits {row['name']!r} to a span of time, which is not supported; "
+                "give the model a start time as a parameter"
+            )
+        if pd.notna(row.get("name")) and str(row["name"]):
+            name = canonical(str(row["name"]))
+            if name in values:
+                raise DesignError(f"scenario {scenario!r} sets {name!r} twice; keep one row")
+            values[name] = float(row["value"])
+    return scenarios
+
+
+def _check_count(n: int) -> None:
+    if n < 1:
+        raise DesignError(f"a design has {n} members; it needs at least 1")
+
+
+def _from_unit(priors: pd.DataFrame, unit: Floats) -> pd.DataFrame:
+    columns = {}
+    for position, (_, row) in enumerate(priors.iterrows()):
+        name = canonical(str(row["name"]))
+        columns[name] = quantile(row, unit[:, position])
+    return pd.DataFrame(columns)
+
+
+def quantile(prior: pd.Series, probability: Floats) -> Floats:
+    """Quantiles of a prior.
+
+    Parameters
+    ----------
+    prior : Series
+        With ``name, scale, lower, mode, upper, distribution``. ``uniform`` and ``triangular`` lie on [lower, upper];
+        ``loguniform`` is uniform in the logarithm; ``normal`` and ``lognormal`` (normal in the logarithm) have their
+        median at the mode and a standard deviation of (upper - lower) / 3.92 on that scale, truncated to
+        [lower, upper]. Equal bounds are a fixed value.
+    probability : (n,) array in [0, 1]
+
+    Returns
+    -------
+    (n,) array
+        Always within [lower, upper].
+    """
+    lower, mode, upper = (float(prior[column]) for column in ("lower", "mode", "upper"))
+    kind, name = str(prior["distribution"]), prior["name"]
+    if not lower <= upper:
+        raise DesignError(f"parameter {name!r} has lower bound {lower:g} above its upper bound {upper:g}")
+    if lower == upper:
+        return np.full_like(probability, lower)
+    if kind in ("loguniform", "lognormal"):
+        if lower <= 0:
+            raise DesignError(f"parameter {name!r} is {kind} with lower bound {lower:g}; it must be above 0")
+        values = np.exp(_on_scale(kind.removeprefix("log"), math.log(lower), math.log(mode), math.log(upper), probability))
+    else:
+        values = _on_scale(kind, lower, mode, upper, probability)
+    return np.clip(values, lower, upper)
+
+
+_DISTRIBUTIONS = ("uniform", "loguniform", "triangular", "normal", "lognormal")
+
+
+def _on_scale(kind: str, lower: float, mode: float, upper: float, probability: Floats) -> Floats:
+    width = upper - lower
+    match kind:
+        case "uniform":
+            return lower + width * probability
+        case "triangular":
+            return np.asarray(stats.triang.ppf(probability, (mode - lower) / width, lower, width))
+        case "normal":
+            sd = width / 3.92
+            return np.asarray(stats.truncnorm.ppf(probability, (lower - mode) / sd, (upper - mode) / sd, mode, sd))
+    raise DesignError(f"distribution {kind!r} is not known. {did_you_mean(kind, _DISTRIBUTIONS)}")

@@ -1,0 +1,47 @@
+"""What a result says about its origin: enough to run it again, nothing that differs between machines."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+
+import numpy as np
+
+from villageflow.ensemble.design import Design
+from villageflow.ir.model import Model
+from villageflow.program.program import Program
+from villageflow.timegrid import TimeGrid
+
+
+def provenance(model: Model, program: Program, grid: TimeGrid, design: Design, method: str) -> dict[str, str | int | float]:
+    """Attributes of a result.
+
+    Returns
+    -------
+    dict
+        Model and its digest, program digest, design (kind, seed, digest of its table), method, time grid, package
+        version. No date, host or path: equal inputs give equal attributes.
+    """
+    attributes: dict[str, str | int | float] = {
+        "model": model.name,
+        "model_sha256": model.digest,
+        "program_sha256": program.digest,
+        "villageflow_version": version("villageflow"),
+        "method": method,
+        "initial_time": grid.start,
+        "final_time": grid.stop,
+        "time_step": grid.step,
+        "save_every": grid.save_every,
+        "design": design.kind,
+        "design_sha256": design_digest(design),
+    }
+    if design.seed is not None:
+        attributes["seed"] = design.seed
+    return attributes
+
+
+def design_digest(design: Design) -> str:
+    """SHA-256 of the design's names and values."""
+    h = hashlib.sha256(repr((list(design.table.columns), sorted(design.scenarios.items()))).encode())
+    h.update(np.ascontiguousarray(design.table.to_numpy(dtype=float)).tobytes())
+    return h.hexdigest()

@@ -1,0 +1,40 @@
+"""The labelled form of results: names of dimensions, and what every variable carries."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from villageflow.ir.model import Model
+
+MEMBER: Final = "member"
+TIME: Final = "time"
+SCENARIO: Final = "scenario"
+STATUS: Final = "status"
+FINISHED: Final = -1
+
+STATUS_TEXT: Final = "-1 = finished; k = first step at which a stock or a saved variable was not finite (0 = at the start)"
+
+
+def labelled(
+    model: Model, name: str, values: npt.NDArray[np.float64], dims: tuple[str, ...]
+) -> tuple[tuple[str, ...], npt.NDArray[np.float64], dict[str, str]]:
+    """A data variable with unit, name as written and documentation."""
+    variable = model.variables.get(name)
+    attributes = {"long_name": name, "units": "", "description": "", "kind": "stock"}
+    if variable is not None:
+        attributes = {
+            "long_name": variable.name,
+            "units": variable.units,
+            "description": variable.documentation,
+            "kind": variable.kind.value,
+        }
+    return dims, values, attributes
+
+
+def time_coordinate(model: Model, times: npt.NDArray[np.float64]) -> xr.Variable:
+    """The time axis with its unit."""
+    return xr.Variable(TIME, times, {"long_name": "Time", "units": model.time_units})

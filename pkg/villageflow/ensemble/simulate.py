@@ -1,0 +1,263 @@
+"""The verb `simulate`: model and design in, labelled results out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from villageflow.ensemble.design import Design, DesignLike, as_design
+from villageflow.ensemble.provenance import provenance
+from villageflow.ensemble.schema import FINISHED, MEMBER, SCENARIO, STATUS, STATUS_TEXT, TIME, labelled, time_coordinate
+from villageflow.errors import DesignError, SimulationError
+from villageflow.integrate.drive import METHODS, Progress, RunSettings, run_program
+from villageflow.ir.model import Kind, Model
+from villageflow.names import canonical
+from villageflow.program.emit import check_names, compile_model
+from villageflow.program.graph import control_values
+from villageflow.program.program import Program
+from villageflow.timegrid import TimeGrid
+
+OnError: TypeAlias = Literal["raise", "flag"]
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+_MAX_RESULT_BYTES = 16 * 1024**3
+_BASE = "base"
+
+
+def simulate(
+    model: Model,
+    design: DesignLike = None,
+    *,
+    save: Sequence[str] | str | None = None,
+    time_step: float | None = None,
+    final_time: float | None = None,
+    save_every: float | None = None,
+    method: str | None = None,
+    errors: OnError = "raise",
+    n_threads: int | None = None,
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """Run a model for every member of a design.
+
+    Parameters
+    ----------
+    model : Model
+    design : Design, DataFrame, dict or None
+        Members. A dict maps parameters to one value or to one value for each member; None is one run as the model
+        file has it.
+    save : sequence of str, optional
+        Variables to keep, in any spelling; default every stock and auxiliary. Only what they depend on is computed.
+    time_step, final_time, save_every : float, optional
+        In the model's time unit; default as the model file has it.
+    method : {"euler", "rk4"}, optional
+        Default as the model file has it.
+    errors : {"raise", "flag"}
+        Raise on a member that does not stay finite, or keep it and mark it in ``status``.
+    n_threads : int, optional
+        Default: the processors this process may use. Does not move a bit of the result.
+    progress : callable, optional
+        Called with (members done, members in all).
+
+    Returns
+    -------
+    xarray.Dataset
+        Dimensions ``member, time``, after ``scenario`` if the design has scenarios. Variables carry ``units`` and
+        ``long_name``; varied parameters are coordinates; ``status`` is -1 for a finished member, else the first step
+        at which it was not finite; attributes say what was run.
+
+    Raises
+    ------
+    DesignError
+        Names, values or settings that do not fit the model.
+    SimulationError
+        With ``errors="raise"``: names the member, its parameters, the variable and the time.
+
+    Notes
+    -----
+    Does not interpolate between steps, and does not adapt the step.
+
+    Examples
+    --------
+    >>> ds = simulate(model, {"imitation": [0.8, 1.2]}, save=["active_stores"])  # doctest: +SKIP
+    """
+    if errors not in ("raise", "flag"):
+        raise DesignError(f'errors is {errors!r}; it must be "raise" or "flag"')
+    members = as_design(design, model)
+    saves = _saves(model, save)
+    grid = time_grid(model, time_step=time_step, final_time=final_time, save_every=save_every)
+    settings = RunSettings(_method(model, method), n_threads or available_threads(), progress=progress)
+    run = _Run(model, members, saves, grid, settings)
+    results = {name: run.scenario(name, values) for name, values in (members.scenarios or {_BASE: {}}).items()}
+    if errors == "raise":
+        for name, result in results.items():
+            run.raise_first_failure(name, result)
+    return run.dataset(results)
+
+
+def available_threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def time_grid(
+    model: Model, *, time_step: float | None = None, final_time: float | None = None, save_every: float | None = None
+) -> TimeGrid:
+    """The time grid of a model file, with what is given replaced."""
+    overrides = {"time_step": time_step, "final_time": final_time, "saveper": save_every}
+    try:
+        values = control_values(model, {name: float(value) for name, value in overrides.items() if value is not None})
+    except KeyError as error:
+        name = str(error.args[0]).replace("_", " ").upper()
+        raise DesignError(f"model {model.name!r}: {name} depends on itself or on what is not constant") from None
+    return TimeGrid(values["initial_time"], values["final_time"], values["time_step"], values["saveper"])
+
+
+def _method(model: Model, method: str | None) -> str:
+    chosen = method or model.method
+    if chosen not in METHODS:
+        whose = "method is" if method else f"model {model.name!r} asks for the method"
+        raise DesignError(f"{whose} {chosen!r}, which is not supported; give method= one of {', '.join(METHODS)}")
+    return chosen
+
+
+def _saves(model: Model, save: Sequence[str] | str | None) -> tuple[str, ...]:
+    if save is None:
+        return tuple(
+            name for name, variable in model.variables.items() if variable.kind in (Kind.STOCK, Kind.AUXILIARY)
+        )
+    names = [canonical(name) for name in ([save] if isinstance(save, str) else save)]
+    check_names(model, (), names)
+    return tuple(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class _Result:
+    """One scenario: values (n_saves, n_times, n_members), status and parameters as run."""
+
+    values: Floats
+    status: npt.NDArray[np.int32]
+    parameters: Floats
+
+
+class _Run:
+    """What all scenarios of one call share."""
+
+    def __init__(
+        self, model: Model, design: Design, saves: tuple[str, ...], grid: TimeGrid, settings: RunSettings
+    ) -> None:
+        self.model, self.design, self.saves, self.grid, self.settings = model, design, saves, grid, settings
+        changed = [name for values in design.scenarios.values() for name in values]
+        self.varied = tuple(dict.fromkeys([*map(str, design.table.columns), *changed]))
+        self.program = compile_model(model, varied=self.varied, saves=saves)
+        n_runs = max(len(design.scenarios), 1) * design.n_members
+        size = 8 * n_runs * len(saves) * len(grid.save_steps())
+        if size > _MAX_RESULT_BYTES:
+            raise DesignError(
+                f"{n_runs} runs x {len(grid.save_steps())} times x {len(saves)} variables need {size / 1024**3:.1f} GB; "
+                "name fewer variables in save=, or save less often"
+            )
+
+    def scenario(self, name: str, changes: Mapping[str, float]) -> _Result:
+        table = self.design.table
+        rows = []
+        for parameter in self.varied:
+            if parameter in changes:
+                row = np.full(len(table), changes[parameter])
+            elif parameter in table.columns:
+                row = table[parameter].to_numpy(dtype=float)
+            else:
+                row = np.full(len(table), self.model.constants[parameter])
+            rows.append(row)
+        parameters = np.array(rows, dtype=float).reshape(len(self.varied), len(table))
+        values, healthy = run_program(self.program, self.grid, parameters, settings=self.settings)
+        status = np.full(len(table), FINISHED, dtype=np.int32)
+        failed = np.flatnonzero(~healthy)
+        if len(failed):
+            status[failed] = self._first_bad_step(self.program, parameters[:, failed])
+        return _Result(values, status, parameters)
+
+    def _first_bad_step(self, program: Program, parameters: Floats) -> npt.NDArray[np.int32]:
+        """Run the failed members once more, watching every step."""
+        watched = tuple(dict.fromkeys([*program.stocks, *self.saves]))
+        watcher = compile_model(self.model, varied=self.varied, saves=watched)
+        steps = np.empty(parameters.shape[1], dtype=np.int32)
+        at_once = max(1, 64_000_000 // (len(watched) * (self.grid.n_steps + 1)))
+        for start in range(0, parameters.shape[1], at_once):
+            chunk = np.ascontiguousarray(parameters[:, start:start + at_once])
+            values, _ = run_program(watcher, _every_step(self.grid), chunk, settings=self._quiet())
+            bad = ~np.isfinite(values).all(axis=0)
+            steps[start:start + at_once] = np.argmax(bad, axis=0)
+        return steps
+
+    def _quiet(self) -> RunSettings:
+        return RunSettings(self.settings.method, self.settings.n_threads)
+
+    def raise_first_failure(self, scenario: str, result: _Result) -> None:
+        failed = np.flatnonzero(result.status != FINISHED)
+        if not len(failed):
+            return
+        member, step = int(failed[0]), int(result.status[failed[0]])
+        names = (*self.program.stocks, *self.model.step_order)
+        names = tuple(name for name in names if name in self.model.variables or name in self.model.stocks)
+        tracer = compile_model(self.model, varied=self.varied, saves=names)
+        values, _ = run_program(
+            tracer, _every_step(self.grid), np.ascontiguousarray(result.parameters[:, [member]]), settings=self._quiet()
+        )
+        culprits = np.flatnonzero(~np.isfinite(values[:, step, 0]))
+        first = names[int(culprits[0])] if len(culprits) else "a variable"
+        written = self.model.variables[first].name if first in self.model.variables else first.split(".")[0].lstrip("#")
+        value = values[int(culprits[0]), step, 0] if len(culprits) else np.nan
+        where = f", scenario {scenario!r}" if self.design.scenarios else ""
+        shown = ", ".join(f"{name} = {value:g}" for name, value in zip(self.varied, result.parameters[:, member], strict=True))
+        raise SimulationError(
+            f"{len(failed)} of {len(result.status)} members are not finite; member {member}{where}: {written!r} is {value} "
+            f"at time {self.grid.time_at(step):g} (step {step}){' with ' + shown if shown else ''}; "
+            'shorten the time step, mend the equation, or pass errors="flag" to keep the others'
+        )
+
+    def dataset(self, results: Mapping[str, _Result]) -> xr.Dataset:
+        model, design = self.model, self.design
+        scenarios = list(results) if design.scenarios else None
+        dims = (SCENARIO, MEMBER, TIME) if scenarios else (MEMBER, TIME)
+
+        def join(arrays: list[Floats]) -> Floats:
+            return np.stack(arrays) if scenarios else arrays[0]
+
+        variables = {
+            name: labelled(model, name, join([result.values[j].T for result in results.values()]), dims)
+            for j, name in enumerate(self.saves)
+        }
+        status = np.stack([result.status for result in results.values()])
+        data: dict[str, object] = dict(variables)
+        data[STATUS] = (dims[:-1], status if scenarios else status[0], {"long_name": STATUS_TEXT, "units": "1"})
+        coords: dict[str, object] = {
+            MEMBER: np.arange(design.n_members),
+            TIME: time_coordinate(model, self.grid.save_times()),
+        }
+        if scenarios:
+            coords[SCENARIO] = scenarios
+        changed = {name for values in design.scenarios.values() for name in values}
+        for j, name in enumerate(self.varied):
+            if name not in self.saves:
+                rows = [result.parameters[j] for result in results.values()]
+                shared = name not in changed
+                coords[name] = labelled(model, name, rows[0] if shared else join(rows), (MEMBER,) if shared else dims[:-1])
+        attributes = provenance(model, self.program, self.grid, design, self.settings.method)
+        return xr.Dataset(data, coords=coords, attrs=attributes)
+
+
+def _every_step(grid: TimeGrid) -> TimeGrid:
+    return TimeGrid(grid.start, grid.stop, grid.step, grid.step)
+
+
+def members_table(ds: xr.Dataset) -> pd.DataFrame:
+    """The varied parameters of a result, one row for each member (and scenario)."""
+    names = [str(name) for name, coord in ds.coords.items() if MEMBER in coord.dims and name != MEMBER]
+    return ds[names].to_dataframe()[names] if names else pd.DataFrame(index=ds[MEMBER].to_index())

@@ -1,0 +1,1 @@
+"""Readers of model files. Nothing behind this layer knows a file format."""

@@ -1,0 +1,440 @@
+"""Model files to `SourceModel`, through PySD's translators and nothing else of PySD.
+
+Only the parsers run: they give an abstract syntax tree of each equation, which is copied into our own nodes.
+PySD's code generator and runtime are never imported. The translators evaluate the numbers, points and strings
+that they matched with Python's ``eval``, and one of their patterns (the limits of a table) matches any text; here
+they evaluate literals only, so no text of a model file can run.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import logging
+import math
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import parsimonious
+from lxml import etree
+from pysd.translators.structures import abstract_expressions as ae
+from pysd.translators.structures import abstract_model as am
+from pysd.translators.vensim import vensim_element, vensim_file, vensim_section, vensim_utils
+from pysd.translators.xmile import xmile_element, xmile_file, xmile_section
+
+from villageflow.errors import ModelFileError, UnsupportedError, VillageflowError
+from villageflow.frontend.text import read_bytes, vensim_text, xmile_root
+from villageflow.ir.nodes import (
+    Call,
+    Definition,
+    Expr,
+    Extrapolation,
+    Integral,
+    Interpolation,
+    Num,
+    Ref,
+    Stateful,
+    Table,
+    TableCall,
+)
+from villageflow.ir.source import SourceModel, SourceVariable
+from villageflow.names import canonical
+
+for _module in (vensim_element, xmile_element):
+    _module.eval = ast.literal_eval  # shadows the builtin inside the translators
+
+SUFFIXES = (".mdl", ".xmile", ".stmx")
+
+_LOG = logging.getLogger("villageflow")
+_RECURSION = 20_000
+_PARSER_FAULTS = (
+    parsimonious.exceptions.ParseError,
+    parsimonious.exceptions.VisitationError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    SyntaxError,
+    RecursionError,
+)
+
+
+def read_source(path: str | Path) -> SourceModel:
+    """Parse a model file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A Vensim ``.mdl``, or an XMILE ``.xmile`` or ``.stmx`` file.
+
+    Returns
+    -------
+    SourceModel
+
+    Raises
+    ------
+    ModelFileError
+        The file is missing, undecodable, malformed, or not a model.
+    UnsupportedError
+        It uses a construct that is not supported; the message names it. Subscripts, macros, external data,
+        modules and non-negative stocks are refused, never dropped.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ModelFileError(f"{path}: {suffix or 'no suffix'} is not a kind of model file; use {', '.join(SUFFIXES)}")
+    content = read_bytes(path)
+    with _deep_recursion(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the translators warn about is checked and refused here
+        if suffix == ".mdl":
+            method, variables = "euler", _read_vensim(path, content)
+        else:
+            method, variables = _read_xmile(path, content)
+    return SourceModel(path, hashlib.sha256(content).hexdigest(), method, tuple(variables))
+
+
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    """The parser recurses some forty frames for each bracket; nesting itself is bounded by `text.MAX_NESTING`."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _RECURSION))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+# ---------------------------------------------------------------------------------------------- Vensim
+
+
+class _CheckedVensimFile(vensim_file.VensimFile):  # type: ignore[misc]
+    """A VensimFile over text that was decoded and checked before."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._checked_text = text
+        super().__init__(path)
+
+    def _read(self, encoding: str | None) -> str:
+        return self._checked_text
+
+
+def _read_vensim(path: Path, content: bytes) -> list[SourceVariable]:
+    text = vensim_text(path, content)
+    parsed = _CheckedVensimFile(path, text)
+    try:
+        parsed.parse(parse_all=False)
+    except _PARSER_FAULTS as error:
+        raise ModelFileError(f"{path} cannot be read as a Vensim model: {_reason(error)}") from None
+    main, *macros = parsed.sections
+    if macros:
+        raise UnsupportedError(f"{path.name} defines the macro {macros[0].name!r}; macros are not supported yet")
+    if main is None:
+        raise ModelFileError(f"{path} holds no equations; it is not a Vensim model")
+    lines = _LineFinder(text)
+    components = []
+    for element in _vensim_elements(path, main):
+        try:
+            component = element.parse()
+        except _PARSER_FAULTS as error:
+            raise ModelFileError(
+                f"{path.name}: cannot read the equation {_shorten(element.equation)!r}: {_reason(error)}"
+            ) from None
+        components.append((component, lines.find(component.name)))
+    _refuse_ranges(path, [component.name for component, _ in components
+                          if isinstance(component, vensim_element.SubscriptRange)])
+    variables = []
+    for component, line in components:
+        if isinstance(component, (vensim_element.Constraint, vensim_element.TestInput)):
+            _LOG.warning("%s: reality check %r is not run", path.name, component.name)
+            continue
+        variables.append(_vensim_variable(path, component, line))
+    return variables
+
+
+def _vensim_elements(path: Path, section: vensim_section.Section) -> list[Any]:
+    """The elements of a section; unlike the translator, refuses text that belongs to no element."""
+    try:
+        tree = vensim_utils.Grammar.get("section_elements").parse(section.content)
+    except parsimonious.exceptions.ParseError as error:
+        raise ModelFileError(
+            f"{path} cannot be read as a Vensim model: {_reason(error)}; every equation ends in '~ unit ~ text |'"
+        ) from None
+    rest = tree.children[-1].text.strip()
+    if rest:
+        raise ModelFileError(f"{path.name}: an equation is not closed by '~ unit ~ text |': {_shorten(rest)!r}")
+    return list(vensim_section.SectionElementsVisitor(tree).entries)
+
+
+def _vensim_variable(path: Path, component: Any, line: int | None) -> SourceVariable:
+    name = component.name
+    place = f"{path.name}, line {line}" if line else path.name
+    if component.subscripts and component.subscripts[0]:
+        raise UnsupportedError(f"{place}: {name!r} has subscripts {component.subscripts[0]}; subscripts are not supported yet")
+    try:
+        component.parse()
+        abstract = component.get_abstract_component()
+    except _PARSER_FAULTS as error:
+        raise ModelFileError(
+            f"{place}: cannot read the equation of {name!r}, {_shorten(str(component.expression))!r}: {_reason(error)}"
+        ) from None
+    limits = component.limits or (None, None)
+    return SourceVariable(
+        name=name.strip('"'),
+        id=canonical(name),
+        definition=_definition(abstract, f"{place}: {name!r}"),
+        units=component.units.strip(),
+        documentation=" ".join(component.documentation.replace("\\", " ").split()),
+        limits=(limits[0], limits[1]) if len(limits) >= 2 else (None, None),
+        line=line,
+    )
+
+
+def _refuse_ranges(path: Path, ranges: list[str]) -> None:
+    if ranges:
+        raise UnsupportedError(f"{path.name} defines the subscript range {ranges[0]!r}; subscripts are not supported yet")
+
+
+class _LineFinder:
+    """Line numbers of equations, found in file order: the translator keeps no positions."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._from = 0
+
+    def find(self, name: str) -> int | None:
+        pattern = r"\s+".join(re.escape(word) for word in name.split())
+        match = re.compile(rf"(?:^|[|\n])\s*({pattern})\s*(?:[=\[(:<]|$)", re.MULTILINE).search(self._text, self._from)
+        if match is None:
+            return None
+        self._from = match.end(1)
+        return self._text.count("\n", 0, match.start(1)) + 1
+
+
+# ----------------------------------------------------------------------------------------------- XMILE
+
+
+class _CheckedXmileFile(xmile_file.XmileFile):  # type: ignore[misc]
+    """An XmileFile over a tree that was parsed strictly before."""
+
+    def __init__(self, path: Path, root: etree._Element) -> None:
+        self._checked_root = root
+        super().__init__(path)
+
+    def _get_root(self) -> etree._Element:
+        return self._checked_root
+
+
+_REFUSED_XMILE = {
+    "macro": "macros", "module": "modules", "conveyor": "conveyors", "queue": "queues", "oven": "ovens",
+    "dim": "arrays", "group_by": "grouped arrays", "element": "arrays",
+}
+
+
+def _read_xmile(path: Path, content: bytes) -> tuple[str, list[SourceVariable]]:
+    root = xmile_root(path, content)
+    space = {"x": root.nsmap[None]}
+    specs = root.find("x:sim_specs", space)
+    if specs is None:
+        raise ModelFileError(f"{path} has no sim_specs; an XMILE model states its start, stop and step there")
+    _refuse_xmile_constructs(path, root, space)
+    parsed = _CheckedXmileFile(path, root)
+    try:
+        parsed.parse(parse_all=False)
+        section = parsed.sections[0]
+        section.parse(parse_all=False)
+    except _PARSER_FAULTS as error:
+        raise ModelFileError(f"{path} cannot be read as an XMILE model: {_reason(error)}") from None
+    variables = []
+    for element in section.components:
+        variables.append(_xmile_variable(path, element, section.behaviors))
+    return specs.get("method", "euler").strip().lower(), variables
+
+
+def _refuse_xmile_constructs(path: Path, root: etree._Element, space: dict[str, str]) -> None:
+    models = root.findall("x:model", space)
+    if not models:
+        raise ModelFileError(f"{path} has no model element; it is not an XMILE model")
+    for tag, plural in _REFUSED_XMILE.items():
+        found = root.find(f".//x:model//x:variables//x:{tag}", space)
+        if found is None and tag in ("macro", "dim"):
+            found = root.find(f".//x:{tag}", space)
+        if found is not None:
+            owner = found.get("name") or (found.getparent().get("name") if found.getparent() is not None else "")
+            raise UnsupportedError(f"{path.name}, line {found.sourceline}: {owner!r} uses {plural}; not supported yet")
+    if len(models) > 1:
+        raise UnsupportedError(f"{path.name} holds {len(models)} models; modules are not supported")
+
+
+def _xmile_variable(path: Path, element: Any, behaviors: dict[str, bool]) -> SourceVariable:
+    node = getattr(element, "node", None)
+    line = node.sourceline if node is not None else None
+    place = f"{path.name}, line {line}" if line else path.name
+    name = element.name
+    try:
+        element.parse(behaviors)
+        components = element.get_abstract_element().components
+    except _PARSER_FAULTS as error:
+        raise ModelFileError(f"{place}: cannot read the equation of {name!r}: {_reason(error)}") from None
+    if len(components) != 1:
+        raise ModelFileError(f"{place}: {name!r} has {len(components)} equations; a scalar variable has one")
+    return SourceVariable(
+        name=" ".join(name.split()),
+        id=canonical(name),
+        definition=_definition(components[0], f"{place}: {name!r}"),
+        units=element.units.strip(),
+        documentation=" ".join(element.documentation.split()),
+        limits=element.limits,
+        line=line,
+    )
+
+
+# ------------------------------------------------------------------------------- abstract syntax to nodes
+
+
+def _definition(component: am.AbstractComponent, place: str) -> Definition:
+    syntax = component.ast
+    if isinstance(component, am.AbstractData):
+        raise UnsupportedError(f"{place} is a data variable; external data are not supported yet")
+    if isinstance(syntax, ae.LookupsStructure):
+        return _table(syntax, place)
+    if isinstance(syntax, ae.IntegStructure):
+        if syntax.non_negative:
+            raise UnsupportedError(f"{place} is a non-negative stock; Stella's non-negative stocks are not supported yet")
+        return Integral(_expr(syntax.flow, place), _expr(syntax.initial, place))
+    return _expr(syntax, place)
+
+
+_ARITHMETIC = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "^": "power"}
+_LOGIC = {
+    "=": "equal", "<>": "not_equal", "<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal",
+    "and": "and", "or": "or",
+}
+_RENAMED = {"xpulse": "pulse_volume", "xpulse_train": "pulse_volume_train", "xramp": "ramp_unending"}
+_UNSUPPORTED: dict[type, str] = {
+    ae.GetConstantsStructure: "GET DIRECT CONSTANTS",
+    ae.GetDataStructure: "GET DIRECT DATA",
+    ae.GetLookupsStructure: "GET DIRECT LOOKUPS",
+    ae.AllocateAvailableStructure: "ALLOCATE AVAILABLE",
+    ae.AllocateByPriorityStructure: "ALLOCATE BY PRIORITY",
+    ae.GameStructure: "GAME",
+    ae.DataStructure: "a data variable",
+}
+
+
+def _expr(syntax: Any, place: str) -> Expr:
+    """Copy one syntax tree into nodes; depth is bounded by `text.MAX_NESTING`."""
+
+    def go(item: Any) -> Expr:
+        return _expr(item, place)
+
+    match syntax:
+        case bool() | int() | float():
+            return Num(float(syntax))
+        case ae.ReferenceStructure(reference, subscripts):
+            if subscripts is not None:
+                raise UnsupportedError(f"{place} uses {reference!r} with subscripts; subscripts are not supported yet")
+            return Ref(canonical(reference))
+        case ae.ArithmeticStructure(operators, arguments):
+            return _operators(operators, [go(item) for item in arguments], _ARITHMETIC, place)
+        case ae.LogicStructure(operators, arguments):
+            return _operators(operators, [go(item) for item in arguments], _LOGIC, place)
+        case ae.InlineLookupsStructure(argument, lookups):
+            return TableCall(_table(lookups, place), go(argument))
+        case ae.CallStructure(function, arguments):
+            return _call(function, [go(item) for item in arguments], place)
+        case ae.IntegStructure():
+            raise UnsupportedError(f"{place} has INTEG inside a larger expression; give the stock a name of its own")
+        case ae.InitialStructure(initial):
+            return Call("initial", (go(initial),))
+    if type(syntax) in _UNSUPPORTED:
+        raise UnsupportedError(f"{place} uses {_UNSUPPORTED[type(syntax)]}, which is not supported yet")
+    return _stateful(syntax, go, place)
+
+
+def _stateful(syntax: Any, go: Callable[[Any], Expr], place: str) -> Expr:
+    match syntax:
+        case ae.SmoothStructure(source, time, initial, order) | ae.SmoothNStructure(source, time, initial, order):
+            return Stateful("smooth", (go(source), go(time), go(initial)), _order(order, place, "SMOOTH N"))
+        case ae.DelayStructure(source, time, initial, order):
+            return Stateful("delay", (go(source), go(time), go(initial)), _order(order, place, "DELAY"))
+        case ae.DelayNStructure(source, time, initial, order):
+            return Stateful("delay_n", (go(source), go(time), go(initial)), _order(order, place, "DELAY N"))
+        case ae.DelayFixedStructure(source, time, initial):
+            return Stateful("delay_fixed", (go(source), go(time), go(initial)))
+        case ae.TrendStructure(source, time, initial):
+            return Stateful("trend", (go(source), go(time), go(initial)))
+        case ae.ForecastStructure(source, time, horizon, initial):
+            return Stateful("forecast", (go(source), go(time), go(horizon), go(initial)))
+        case ae.SampleIfTrueStructure(condition, source, initial):
+            return Stateful("sample_if_true", (go(condition), go(source), go(initial)))
+    raise UnsupportedError(f"{place} uses {type(syntax).__name__}, which is not supported")
+
+
+def _order(order: Any, place: str, function: str) -> int:
+    value = order
+    if isinstance(value, (int, float)) and math.isfinite(value) and value >= 1 and value == int(value):
+        return int(value)
+    raise UnsupportedError(f"{place}: the order of {function} must be a whole number written in the equation")
+
+
+def _operators(operators: list[str], operands: list[Expr], names: dict[str, str], place: str) -> Expr:
+    if operators == ["negative"]:
+        return Call("negative", (operands[0],))
+    if [operator.strip(":").lower() for operator in operators] == ["not"]:
+        return Call("not", (operands[0],))
+    result = operands[0]
+    for operator, operand in zip(operators, operands[1:], strict=True):
+        key = operator.strip(":").lower()
+        if key not in names:
+            raise UnsupportedError(f"{place} uses the operator {operator!r}, which is not supported")
+        result = Call(names[key], (result, operand))
+    return result
+
+
+def _call(function: Any, arguments: list[Expr], place: str) -> Expr:
+    if not isinstance(function, ae.ReferenceStructure) or function.subscripts is not None:
+        raise UnsupportedError(f"{place} calls a subscripted function; subscripts are not supported yet")
+    name = canonical(function.reference)
+    name = _RENAMED.get(name, name)
+    if name in ("lookup", "lookup_extrapolate", "lookup_forward", "lookup_backward") and len(arguments) == 2:
+        table, argument = arguments
+        if isinstance(table, Ref):
+            return Call(name, (table, argument))
+    return Call(name, tuple(arguments))
+
+
+def _table(lookups: ae.LookupsStructure, place: str) -> Table:
+    x = tuple(float(value) for value in lookups.x)
+    y = tuple(float(value) for value in lookups.y)
+    if len(x) != len(y) or not x:
+        raise ModelFileError(f"{place}: a table has {len(x)} x values and {len(y)} y values; it needs as many of each")
+    if not all(math.isfinite(value) for value in x + y):
+        raise ModelFileError(f"{place}: a table holds a value that is not a finite number")
+    if any(later < earlier for earlier, later in zip(x, x[1:], strict=False)):
+        raise ModelFileError(f"{place}: the x values of a table decrease; order its points")
+    extrapolation = Extrapolation.EXTEND if lookups.type == "extrapolate" else Extrapolation.CLAMP
+    interpolation = Interpolation.HOLD_BACKWARD if lookups.type == "hold_backward" else Interpolation.LINEAR
+    return Table(x, y, extrapolation, interpolation)
+
+
+def _reason(error: BaseException) -> str:
+    """One line of a parser's complaint."""
+    if isinstance(error, VillageflowError):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, parsimonious.exceptions.ParseError):
+        near = _shorten(error.text[error.pos:]) or "its end"
+        return f"it is not understood from {near!r} on"
+    first = str(error).strip().splitlines()
+    return _shorten(first[0]) if first else type(error).__name__
+
+
+def _shorten(text: str, limit: int = 60) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,1 @@
+"""Running programs over blocks of members."""

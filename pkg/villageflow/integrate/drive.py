@@ -1,0 +1,162 @@
+"""Blocks and threads: feeds a program's members to the kernel.
+
+A member's bits do not depend on the block it is in, on the number of threads or on who else runs, because no
+operation looks across members.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from villageflow.errors import DesignError
+from villageflow.integrate.kernel import kernel, selected_isa
+from villageflow.program.program import SCALARS, Program
+from villageflow.timegrid import TimeGrid
+
+METHODS: Final = ("euler", "rk4")
+DEFAULT_BLOCK: Final = 128
+_ALIGN: Final = 8  # doubles in a cache line
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How to run, none of which moves a bit except `method`.
+
+    Attributes
+    ----------
+    method : {"euler", "rk4"}
+    n_threads : int
+    block : int
+        Members that go through the tape together.
+    isa : str or None
+        Build of the kernel; None for the one in use.
+    progress : callable or None
+        Called with (members done, members in all), from the calling thread.
+    """
+
+    method: str = "euler"
+    n_threads: int = 1
+    block: int = DEFAULT_BLOCK
+    isa: str | None = None
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise DesignError(f"method is {self.method!r}; it must be one of {', '.join(METHODS)}")
+        if self.n_threads < 1:
+            raise DesignError(f"n_threads is {self.n_threads!r}; it must be at least 1")
+        if self.block < 1:
+            raise DesignError(f"block is {self.block!r}; it must be at least 1")
+
+
+def run_program(
+    program: Program, grid: TimeGrid, parameters: npt.NDArray[np.float64], *, settings: RunSettings
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Run every member.
+
+    Parameters
+    ----------
+    program : Program
+    grid : TimeGrid
+    parameters : (n_parameters, n_members) float64, C order
+        Values of ``program.parameters``.
+    settings : RunSettings
+
+    Returns
+    -------
+    out : (n_saves, n_times, n_members) array
+        Saved variables; what is not a number is the one canonical NaN.
+    healthy : (n_members,) array of bool
+        False where a stock or a saved value was not finite.
+    """
+    n_members = parameters.shape[1]
+    if parameters.shape[0] != len(program.parameters):
+        raise DesignError(f"{parameters.shape[0]} parameter rows; the program varies {len(program.parameters)}")
+    out = np.empty((len(program.saves), len(grid.save_steps()), n_members))
+    healthy = np.zeros(n_members, dtype=np.uint8)
+    runner = _BlockRunner(program, grid, parameters, settings, out, healthy)
+    starts = range(0, n_members, settings.block)
+    if settings.n_threads == 1 or len(starts) <= 1:
+        for start in starts:
+            runner.run(start)
+            _report(settings, min(start + settings.block, n_members), n_members)
+        return out, healthy.astype(bool)
+    done = 0
+    with ThreadPoolExecutor(settings.n_threads) as pool:
+        for members in pool.map(runner.run, starts):
+            done += members
+            _report(settings, done, n_members)
+    return out, healthy.astype(bool)
+
+
+def _report(settings: RunSettings, done: int, total: int) -> None:
+    if settings.progress is not None:
+        settings.progress(done, total)
+
+
+class _BlockRunner:
+    """Holds what all blocks share; each thread has workspaces of its own."""
+
+    def __init__(
+        self,
+        program: Program,
+        grid: TimeGrid,
+        parameters: npt.NDArray[np.float64],
+        settings: RunSettings,
+        out: npt.NDArray[np.float64],
+        healthy: npt.NDArray[np.uint8],
+    ) -> None:
+        self._kernel = kernel(settings.isa or selected_isa())
+        self._program, self._grid, self._settings = program, grid, settings
+        self._parameters, self._out, self._healthy = np.ascontiguousarray(parameters), out, healthy
+        width = min(settings.block, max(parameters.shape[1], 1))
+        self._stride = -(-width // _ALIGN) * _ALIGN
+        self._grid_scalars = np.array([grid.start, grid.start, grid.start, grid.stop, grid.step, grid.save_every])
+        assert len(self._grid_scalars) == len(SCALARS)
+        self._save_steps = grid.save_steps()
+        self._local = threading.local()
+
+    def _workspaces(self) -> tuple[npt.NDArray[np.float64], ...]:
+        if not hasattr(self._local, "spaces"):
+            program, stride = self._program, self._stride
+            self._local.spaces = (
+                _aligned(program.n_vectors * stride),
+                np.empty(len(program.scalars)),
+                _aligned(2 * len(program.stocks) * stride),
+            )
+            self._local.delay_work = np.empty(1)
+            self._local.delay_lengths = np.empty(max(len(program.delays) * stride, 1), dtype=np.int64)
+        return self._local.spaces  # type: ignore[no-any-return]
+
+    def run(self, start: int) -> int:
+        """Run the block that begins at member `start`; returns its number of members."""
+        program = self._program
+        n = min(self._settings.block, self._parameters.shape[1] - start)
+        registers, scalar_work, stage_work = self._workspaces()
+        while True:
+            needed = self._kernel.run_block(
+                program.code, program.bounds, program.scalars, self._parameters, program.parameter_slots,
+                program.stock_slots, program.flow_slots, program.delays, program.save_slots, program.tables.offsets,
+                program.tables.points, program.tables.below, self._grid_scalars, self._grid.n_steps,
+                self._settings.method == "rk4", self._save_steps, self._out, self._healthy, start, n, self._stride,
+                registers, scalar_work, stage_work, self._local.delay_work, self._local.delay_lengths,
+            )
+            if not needed:
+                return n
+            self._local.delay_work = np.empty(needed)
+
+
+def _aligned(size: int) -> npt.NDArray[np.float64]:
+    """A buffer that begins at a cache line, at least one double long."""
+    raw = np.empty(size + 2 * _ALIGN)
+    offset = (-raw.ctypes.data // 8) % _ALIGN
+    return raw[offset:offset + max(size, 1)]

@@ -1,0 +1,1 @@
+"""The typed intermediate representation: expressions, the model as written, the model as lowered."""

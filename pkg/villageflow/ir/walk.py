@@ -1,0 +1,61 @@
+"""Walking expressions without recursion, so that no depth of nesting exhausts the interpreter's stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from villageflow.ir.nodes import Call, Expr, Num, Ref, Stateful, TableCall
+
+T = TypeVar("T")
+
+
+def children(expr: Expr) -> tuple[Expr, ...]:
+    """The direct operands of an expression."""
+    match expr:
+        case Num() | Ref():
+            return ()
+        case Call() | Stateful():
+            return expr.arguments
+        case TableCall():
+            return (expr.argument,)
+
+
+def fold(expr: Expr, combine: Callable[[Expr, tuple[T, ...]], T]) -> T:
+    """Evaluate bottom-up: ``combine(node, results of its children)`` for every node, children first."""
+    results: list[T] = []
+    todo: list[tuple[Expr, bool]] = [(expr, False)]
+    while todo:
+        node, ready = todo.pop()
+        operands = children(node)
+        if ready or not operands:
+            first = len(results) - len(operands)
+            value = combine(node, tuple(results[first:]))
+            del results[first:]
+            results.append(value)
+        else:
+            todo.append((node, True))
+            todo.extend((operand, False) for operand in reversed(operands))
+    return results[0]
+
+
+def rebuild(expr: Expr, operands: tuple[Expr, ...]) -> Expr:
+    """The same node over other operands."""
+    match expr:
+        case Num() | Ref():
+            return expr
+        case Call():
+            return expr if operands == expr.arguments else Call(expr.function, operands)
+        case Stateful():
+            return Stateful(expr.function, operands, expr.order)
+        case TableCall():
+            return TableCall(expr.table, operands[0])
+
+
+def nodes(expr: Expr) -> Iterator[Expr]:
+    """Every node of an expression, parents first."""
+    todo = [expr]
+    while todo:
+        node = todo.pop()
+        yield node
+        todo.extend(reversed(children(node)))

@@ -1,0 +1,77 @@
+"""Reading models: files of the user, and the models that ship with the package."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from villageflow.datasets.schemas import read_table
+from villageflow.errors import ModelFileError, did_you_mean
+from villageflow.ir.model import Model
+from villageflow.lower import lower
+
+
+def read_model(path: str | Path) -> Model:
+    """Read a model file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A Vensim ``.mdl``, XMILE ``.xmile`` or Stella ``.stmx`` file.
+
+    Returns
+    -------
+    Model
+        Immutable. Nothing of the file is executed, and no other file is read.
+
+    Raises
+    ------
+    ModelFileError, LoweringError, UnsupportedError
+        One line that names the file, the place, the fault and the remedy.
+
+    Examples
+    --------
+    >>> model = read_model("models/village_cluster/village_cluster.mdl")  # doctest: +SKIP
+    """
+    from villageflow.frontend.pysd_adapter import read_source  # the parser is slow to import
+
+    return lower(read_source(path))
+
+
+def folder() -> Path:
+    """Where the shipped models are: beside the installed package, or in the source tree."""
+    here = Path(__file__).resolve().parent
+    for candidate in (here / "models", here.parents[1] / "models"):
+        if candidate.is_dir():
+            return candidate
+    raise ModelFileError("the models that ship with villageflow are not installed; reinstall the package")
+
+
+def names() -> list[str]:
+    """Names of the shipped models, sorted."""
+    return sorted(path.parent.name for path in folder().glob("*/*.mdl") if path.stem == path.parent.name)
+
+
+def path(name: str) -> Path:
+    """Folder of a shipped model."""
+    if name not in names():
+        raise ModelFileError(f"no model {name!r} ships with villageflow. {did_you_mean(name, names())}")
+    return folder() / name
+
+
+@cache
+def read(name: str) -> Model:
+    """A shipped model by name, such as ``village_cluster``; parsed once."""
+    return read_model(path(name) / f"{name}.mdl")
+
+
+def priors(name: str) -> pd.DataFrame:
+    """The priors of a shipped model: its ``parameters.csv``, checked, one row for each parameter that has a range."""
+    return read_table(path(name) / "parameters.csv", "parameters")
+
+
+def scenarios(name: str) -> pd.DataFrame:
+    """The policies of a shipped model: its ``scenarios.csv``, checked."""
+    return read_table(path(name) / "scenarios.csv", "scenarios")

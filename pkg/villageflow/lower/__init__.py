@@ -1,0 +1,32 @@
+"""Lowering: from equations as written to a `Model` whose every construct the tape can run."""
+
+from __future__ import annotations
+
+from villageflow.ir.model import Model
+from villageflow.ir.source import SourceModel
+from villageflow.lower.expand import expand
+from villageflow.lower.order import order
+from villageflow.lower.resolve import resolve
+
+__all__ = ["lower"]
+
+
+def lower(source: SourceModel) -> Model:
+    """Resolve names, expand functions with memory into stocks, and order the equations.
+
+    Parameters
+    ----------
+    source : SourceModel
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    LoweringError
+        Undefined names, wrong arguments or algebraic loops; every fault of a pass is listed.
+    UnsupportedError
+        A function that is not supported.
+    """
+    return order(source, expand(resolve(source)))

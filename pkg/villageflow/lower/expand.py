@@ -1,0 +1,194 @@
+"""Functions with memory, written as what they are: stocks, held values and fixed delays.
+
+========================  ===========================================================================
+SMOOTH of order n         n stocks in a row; each follows the one before in a time of tau / n
+DELAY of order n          n stocks that hold tau / n times their outflow
+TREND, FORECAST           one stock that averages the input
+SAMPLE IF TRUE            a held value, refreshed at the steps at which the condition holds
+DELAY FIXED               a ring buffer of steps
+INITIAL                   a value computed at the start and kept
+========================  ===========================================================================
+
+Initial values are those that Vensim documents. Ids of what is added begin with ``#`` and the owner's id, so that
+they cannot meet a name of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from villageflow.errors import UnsupportedError
+from villageflow.ir.model import Equations, FixedDelay, Hold, Kind
+from villageflow.ir.nodes import Call, Expr, Integral, Num, Ref, Stateful, Table
+from villageflow.ir.walk import fold, nodes, rebuild
+from villageflow.lower.resolve import TIME, Resolved
+
+
+@dataclass(frozen=True)
+class Expanded(Equations):
+    """Equations free of `Stateful` nodes and of INITIAL; `auxiliaries` still holds constants and controls."""
+
+    kinds: Mapping[str, Kind]
+
+
+def expand(resolved: Resolved) -> Expanded:
+    """Replace every function with memory by a reference to what it expands to."""
+    memory = _Memory()
+    auxiliaries: dict[str, Expr] = {}
+    fixed = _fixed_ids(resolved)
+    for owner, definition in resolved.definitions.items():
+        expander = _Expander(owner, memory, fixed)
+        match definition:
+            case Integral(net_flow, initial):
+                memory.stocks[owner] = Integral(fold(net_flow, expander.node), fold(initial, expander.node))
+            case Table():
+                continue
+            case _:
+                auxiliaries[owner] = fold(definition, expander.node)
+    return Expanded(
+        memory.stocks, auxiliaries, memory.holds, memory.delays, memory.initials, resolved.lookups, resolved.kinds
+    )
+
+
+@dataclass
+class _Memory:
+    """What the expansion adds."""
+
+    stocks: dict[str, Integral] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
+    delays: dict[str, FixedDelay] = field(default_factory=dict)
+    initials: dict[str, Expr] = field(default_factory=dict)
+
+
+def _fixed_ids(resolved: Resolved) -> set[str]:
+    """Ids whose value cannot change during a run, found by elimination."""
+    users: dict[str, set[str]] = {}
+    moving = {TIME}
+    for owner, definition in resolved.definitions.items():
+        if isinstance(definition, Integral):
+            moving.add(owner)
+            continue
+        if isinstance(definition, Table):
+            continue
+        for node in nodes(definition):
+            if isinstance(node, Ref):
+                users.setdefault(node.name, set()).add(owner)
+            elif isinstance(node, Stateful) or (isinstance(node, Call) and _depends_on_time(node.function)):
+                moving.add(owner)
+    todo = list(moving)
+    while todo:
+        for user in users.get(todo.pop(), ()):
+            if user not in moving:
+                moving.add(user)
+                todo.append(user)
+    return set(resolved.definitions) - moving
+
+
+def _depends_on_time(function: str) -> bool:
+    return function in {"step", "ramp", "ramp_unending", "pulse", "pulse_train", "pulse_volume", "pulse_volume_train"}
+
+
+def call(function: str, *arguments: Expr) -> Call:
+    """A short spelling of `Call`."""
+    return Call(function, arguments)
+
+
+class _Expander:
+    """Expands the equations of one owner, numbering what it adds."""
+
+    def __init__(self, owner: str, out: _Memory, fixed: set[str]) -> None:
+        self._owner = owner
+        self._out = out
+        self._fixed = fixed
+        self._count = 0
+
+    def node(self, node: Expr, operands: tuple[Expr, ...]) -> Expr:
+        if isinstance(node, Call) and node.function == "initial":
+            self._count += 1
+            name = f"{self._prefix()}initial"
+            self._out.initials[name] = operands[0]
+            return Ref(name)
+        if not isinstance(node, Stateful):
+            return rebuild(node, operands)
+        self._count += 1
+        match node.function:
+            case "smooth":
+                return self._smooth(operands, node.order)
+            case "delay":
+                return self._delay(operands, node.order)
+            case "delay_n":
+                if node.order > 1 and not self._is_fixed(operands[1]):
+                    raise UnsupportedError(
+                        f"{self._owner!r} uses DELAY N with a delay time that changes; only a fixed delay time is supported"
+                    )
+                return self._delay(operands, node.order)
+            case "trend":
+                return self._trend(operands)
+            case "forecast":
+                return self._forecast(operands)
+            case "sample_if_true":
+                condition, source, initial = operands
+                return self._add_hold(Hold(condition, source, initial))
+            case "delay_fixed":
+                source, delay_time, initial = operands
+                name = f"{self._prefix()}fixed"
+                self._out.delays[name] = FixedDelay(source, delay_time, initial)
+                return Ref(name)
+        raise AssertionError(node.function)
+
+    def _prefix(self) -> str:
+        return f"#{self._owner}.{self._count}."
+
+    def _is_fixed(self, expr: Expr) -> bool:
+        return all(not isinstance(node, Ref) or node.name in self._fixed for node in nodes(expr))
+
+    def _add_stock(self, label: str, net_flow: Expr, initial: Expr) -> Ref:
+        name = self._prefix() + label
+        self._out.stocks[name] = Integral(net_flow, initial)
+        return Ref(name)
+
+    def _add_hold(self, hold: Hold) -> Ref:
+        name = f"{self._prefix()}held"
+        self._out.holds[name] = hold
+        return Ref(name)
+
+    def _smooth(self, operands: tuple[Expr, ...], order: int) -> Expr:
+        source, smooth_time, initial = operands
+        stage_time = _stage_time(smooth_time, order)
+        for stage in range(1, order + 1):
+            this = Ref(f"{self._prefix()}smooth_{stage}")
+            source = self._add_stock(
+                f"smooth_{stage}", call("divide", call("subtract", source, this), stage_time), initial
+            )
+        return source
+
+    def _delay(self, operands: tuple[Expr, ...], order: int) -> Expr:
+        source, delay_time, initial = operands
+        stage_time = _stage_time(delay_time, order)
+        for stage in range(1, order + 1):
+            this = Ref(f"{self._prefix()}delay_{stage}")
+            outflow = call("divide", this, stage_time)
+            self._add_stock(f"delay_{stage}", call("subtract", source, outflow), call("multiply", initial, stage_time))
+            source = outflow
+        return source
+
+    def _trend(self, operands: tuple[Expr, ...]) -> Expr:
+        source, average_time, initial_trend = operands
+        average = self._average("trend", source, average_time, initial_trend)
+        return call("zidz", call("subtract", source, average), call("multiply", average_time, call("abs", average)))
+
+    def _forecast(self, operands: tuple[Expr, ...]) -> Expr:
+        source, average_time, horizon, initial_trend = operands
+        average = self._average("forecast", source, average_time, initial_trend)
+        trend = call("zidz", call("subtract", source, average), call("multiply", average_time, average))
+        return call("multiply", source, call("add", Num(1.0), call("multiply", trend, horizon)))
+
+    def _average(self, label: str, source: Expr, average_time: Expr, initial_trend: Expr) -> Ref:
+        this = Ref(f"{self._prefix()}{label}")
+        initial = call("divide", source, call("add", Num(1.0), call("multiply", initial_trend, average_time)))
+        return self._add_stock(label, call("divide", call("subtract", source, this), average_time), initial)
+
+
+def _stage_time(total: Expr, order: int) -> Expr:
+    return total if order == 1 else call("divide", total, Num(float(order)))

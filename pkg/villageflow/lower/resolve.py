@@ -1,0 +1,148 @@
+"""Names and functions of a source model, checked: every reference is defined, every call has its arguments."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from villageflow.errors import LoweringError, UnsupportedError, did_you_mean
+from villageflow.ir.functions import FUNCTIONS
+from villageflow.ir.model import CONTROL_IDS, Kind
+from villageflow.ir.nodes import Call, Definition, Expr, Extrapolation, Integral, Interpolation, Num, Ref, Table, TableCall
+from villageflow.ir.source import SourceModel, SourceVariable
+from villageflow.ir.walk import fold, rebuild
+
+TIME = "time"
+_PREDEFINED = {"dt": "time_step", "starttime": "initial_time", "stoptime": "final_time"}
+_TABLE_FUNCTIONS = {
+    "lookup": (None, None),
+    "lookup_extrapolate": (Extrapolation.EXTEND, Interpolation.LINEAR),
+    "lookup_forward": (Extrapolation.CLAMP, Interpolation.LOOK_FORWARD),
+    "lookup_backward": (Extrapolation.CLAMP, Interpolation.HOLD_BACKWARD),
+}
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Equations by id with every name known; kinds by id."""
+
+    definitions: dict[str, Definition]
+    kinds: dict[str, Kind]
+    lookups: dict[str, Table]
+
+
+def resolve(source: SourceModel) -> Resolved:
+    """Check and normalise every equation; all faults are gathered and raised together."""
+    faults = _repeated(source)
+    kinds = {variable.id: _kind(variable) for variable in source.variables}
+    lookups = {v.id: v.definition for v in source.variables if isinstance(v.definition, Table)}
+    faults += [f"{source.path.name} does not define {missing.replace('_', ' ').upper()}"
+               for missing in CONTROL_IDS if missing not in kinds]
+    resolver = _Resolver(source, kinds, lookups)
+    definitions = {v.id: resolver.definition(v) for v in source.variables if v.id not in lookups}
+    if resolver.unsupported:
+        raise UnsupportedError(_listing(resolver.unsupported, "use what is not supported", source))
+    faults += resolver.faults
+    if faults:
+        raise LoweringError(_listing(faults, "could not be resolved", source))
+    return Resolved(definitions, kinds, lookups)
+
+
+def _listing(faults: list[str], what: str, source: SourceModel) -> str:
+    if len(faults) == 1:
+        return faults[0]
+    shown = "; ".join(faults[:6])
+    more = f"; and {len(faults) - 6} more" if len(faults) > 6 else ""
+    return f"{len(faults)} of {len(source.variables)} equations {what}: {shown}{more}"
+
+
+def _repeated(source: SourceModel) -> list[str]:
+    counts = Counter(variable.id for variable in source.variables)
+    return [f"{source.path.name} defines {name!r} {count} times; keep one" for name, count in counts.items() if count > 1]
+
+
+def _kind(variable: SourceVariable) -> Kind:
+    if variable.id in CONTROL_IDS:
+        return Kind.CONTROL
+    match variable.definition:
+        case Table():
+            return Kind.LOOKUP
+        case Integral():
+            return Kind.STOCK
+        case Num() | Call("negative", (Num(),)):
+            return Kind.CONSTANT
+        case _:
+            return Kind.AUXILIARY
+
+
+class _Resolver:
+    """One pass over all equations that collects faults instead of stopping at the first."""
+
+    def __init__(self, source: SourceModel, kinds: dict[str, Kind], lookups: dict[str, Table]) -> None:
+        self.faults: list[str] = []
+        self.unsupported: list[str] = []
+        self._source = source
+        self._kinds = kinds
+        self._lookups = lookups
+        self._owner = source.variables[0] if source.variables else None
+
+    def definition(self, variable: SourceVariable) -> Definition:
+        self._owner = variable
+        match variable.definition:
+            case Table():
+                return variable.definition
+            case Integral(net_flow, initial):
+                return Integral(fold(net_flow, self._node), fold(initial, self._node))
+            case _:
+                return fold(variable.definition, self._node)
+
+    def _fault(self, message: str, *, unsupported: bool = False) -> Expr:
+        assert self._owner is not None
+        place = self._source.place(self._owner)
+        (self.unsupported if unsupported else self.faults).append(f"{place}: {self._owner.name!r} {message}")
+        return Num(0.0)
+
+    def _node(self, node: Expr, operands: tuple[Expr, ...]) -> Expr:
+        match node:
+            case Ref(name):
+                return self._reference(name)
+            case Call(function):
+                return self._call(function, operands)
+            case _:
+                return rebuild(node, operands)
+
+    def _reference(self, name: str) -> Expr:
+        if name in self._kinds or name == TIME:
+            return Ref(name)  # a lookup is an error unless a call takes it up: see _call
+        if name in _PREDEFINED:
+            return Ref(_PREDEFINED[name])
+        if name == "pi":
+            return Call("pi", ())
+        return self._fault(f"refers to {name!r}, which is not defined. {did_you_mean(name, self._kinds)}".rstrip())
+
+    def _call(self, function: str, operands: tuple[Expr, ...]) -> Expr:
+        if function in _TABLE_FUNCTIONS and len(operands) == 2:
+            return self._table_function(function, operands)
+        for operand in operands:
+            if isinstance(operand, Ref) and self._kinds.get(operand.name) is Kind.LOOKUP:
+                return self._fault(f"uses the lookup {operand.name!r} without an argument; write {operand.name}(x)")
+        if self._kinds.get(function) is Kind.LOOKUP:
+            if len(operands) != 1:
+                return self._fault(f"calls the lookup {function!r} with {len(operands)} arguments; it takes 1")
+            return TableCall(function, operands[0])
+        arity = FUNCTIONS.get(function)
+        if arity is None:
+            return self._fault(f"uses the function {function!r}, which is not supported", unsupported=True)
+        if arity != len(operands):
+            return self._fault(f"calls {function!r} with {len(operands)} arguments; it takes {arity}")
+        return Call(function, operands)
+
+    def _table_function(self, function: str, operands: tuple[Expr, ...]) -> Expr:
+        table, argument = operands
+        if not isinstance(table, Ref) or table.name not in self._lookups:
+            return self._fault(f"calls {function!r} with a first argument that is not a lookup")
+        base = self._lookups[table.name]
+        extrapolation, interpolation = _TABLE_FUNCTIONS[function]
+        if extrapolation is None or interpolation is None:
+            return TableCall(table.name, argument)
+        return TableCall(Table(base.x, base.y, extrapolation, interpolation), argument)

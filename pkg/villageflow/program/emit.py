@@ -1,0 +1,342 @@
+"""Model to tape: choose what to compute and where, and give every value a register."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from villageflow.errors import DesignError, did_you_mean
+from villageflow.ir.model import Kind, Model
+from villageflow.ir.nodes import Extrapolation, Interpolation, Table
+from villageflow.program.graph import Graph, Rate, Value, build_graph
+from villageflow.program.opcodes import CODES, SCALAR_VECTOR, SWAPPED, TERNARY, VECTOR_SCALAR
+from villageflow.program.program import SCALARS, SEGMENTS, Program, Tables
+
+_LEAVES = ("parameter", "stock", "delay")
+
+
+def compile_model(model: Model, *, varied: Collection[str] = (), saves: Sequence[str] = ()) -> Program:
+    """Compile a model for a set of varied constants and saved variables.
+
+    Parameters
+    ----------
+    model : Model
+    varied : collection of str
+        Constants that differ between members; all others become literals. The choice moves no bit of a result.
+    saves : sequence of str
+        Variables to store; only what they depend on is computed.
+
+    Returns
+    -------
+    Program
+    """
+    check_names(model, varied, saves)
+    return _Emitter(build_graph(model, frozenset(varied)), tuple(varied), tuple(saves)).program()
+
+
+def check_names(model: Model, varied: Collection[str], saves: Sequence[str]) -> None:
+    """Raise `DesignError` for a parameter that is not a constant or a saved name that is not a value."""
+    for name in varied:
+        if name not in model.constants:
+            if name in model.variables:
+                what = model.variables[name].kind.value
+                raise DesignError(f"{name!r} is a {what} of model {model.name!r}; only constants can be parameters")
+            raise DesignError(f"model {model.name!r} has no constant {name!r}. {did_you_mean(name, model.constants)}")
+    for name in saves:
+        if name not in model.variables and not (name.startswith("#") and name in model.stocks):
+            raise DesignError(f"model {model.name!r} has no variable {name!r}. {did_you_mean(name, model.variables)}")
+        if name in model.variables and model.variables[name].kind is Kind.LOOKUP:
+            raise DesignError(f"{name!r} is a lookup of model {model.name!r}; it has no value over time to save")
+
+
+class _Emitter:
+    """Registers and code of one program."""
+
+    def __init__(self, graph: Graph, varied: tuple[str, ...], saves: tuple[str, ...]) -> None:
+        self.graph, self.varied, self.saves = graph, varied, saves
+        self.code: dict[str, list[tuple[int, int, int, int, int]]] = {name: [] for name in SEGMENTS}
+        self.scalars: list[float] = [0.0] * len(SCALARS)
+        self.scalar_slot: dict[int, int] = {}
+        self.vector_slot: dict[int, int] = {}
+        self.filled: dict[int, int] = {}
+        self.n_vectors = 0
+        self.free: list[int] = []
+
+    # -- what is needed ---------------------------------------------------------------------------
+
+    def _reach(self, roots: list[int], stop: set[int]) -> set[int]:
+        seen: set[int] = set()
+        todo = [root for root in roots if root not in stop]
+        while todo:
+            index = todo.pop()
+            if index not in seen:
+                seen.add(index)
+                todo.extend(i for i in self.graph.values[index].operands if i not in seen and i not in stop)
+        return seen
+
+    def _select(self) -> None:
+        """Stocks, holds and delays that the saved variables depend on, and the values of each segment."""
+        graph = self.graph
+        roots = [graph.step[name] for name in self.saves]
+        stocks: set[str] = set()
+        delays: set[str] = set()
+        states: list[int] = []
+        seen: set[int] = set()
+        todo = list(roots)
+        while todo:
+            fresh = self._reach(todo, seen)
+            seen |= fresh
+            todo = []
+            for index in fresh:
+                value = graph.values[index]
+                name = str(value.label)
+                if value.kind == "stock" and name not in stocks:
+                    stocks.add(name)
+                    todo.append(graph.flows[name])
+                elif value.kind == "delay" and name not in delays:
+                    delays.add(name)
+                    todo.append(graph.delay_input[name])
+                elif value.kind == "hold":
+                    states.append(index)
+        self.stocks = [name for name in graph.model.stocks if name in stocks]
+        self.delays = [name for name in graph.model.delays if name in delays]
+        self.flows = [graph.flows[name] for name in self.stocks]
+        self.inputs = [graph.delay_input[name] for name in self.delays]
+        self.holds = sorted(states)
+        self.lane = self._reach([*self.flows, *self.inputs, *self.holds], set())
+        self.save = self._reach(roots, self.lane)
+        starts = self.starts = [graph.start[name] for name in self.stocks]
+        starts += [graph.hold_start[str(graph.values[index].label)] for index in self.holds]
+        starts += [value for name in self.delays for value in graph.delay_start[name]]
+        self.start = self._reach(starts, set())
+        self.roots = roots
+
+    # -- registers --------------------------------------------------------------------------------
+
+    def _new_vector(self) -> int:
+        if self.free:
+            return self.free.pop()
+        self.n_vectors += 1
+        return self.n_vectors - 1
+
+    def _persistent(self) -> int:
+        self.n_vectors += 1
+        return self.n_vectors - 1
+
+    def _scalar(self, index: int) -> int:
+        """Scalar register of a value that is equal for all members."""
+        slot = self.scalar_slot.get(index)
+        if slot is None:
+            value = self.graph.values[index]
+            if value.kind == "scalar":
+                slot = SCALARS.index(str(value.label))
+            else:
+                slot = len(self.scalars)
+                self.scalars.append(float(value.label) if value.kind == "literal" else 0.0)  # type: ignore[arg-type]
+            self.scalar_slot[index] = slot
+        return slot
+
+    def _is_scalar(self, index: int) -> bool:
+        return self.graph.values[index].rate in (Rate.LITERAL, Rate.RUN, Rate.TIME)
+
+    def _vector(self, index: int) -> int:
+        """Vector register of a value; a scalar is spread: each stage if it changes, else once for the block."""
+        if not self._is_scalar(index):
+            return self.vector_slot[index]
+        if index in self.filled:
+            return self.filled[index]
+        slot = self._persistent()
+        self.filled[index] = slot
+        target = "lane" if self.graph.values[index].rate is Rate.TIME else "member"
+        self.code[target].append((CODES["FILL"], slot, self._scalar(index), 0, 0))
+        return slot
+
+    # -- code -------------------------------------------------------------------------------------
+
+    def program(self) -> Program:
+        self._select()
+        graph = self.graph
+        everything = self.start | self.lane | self.save
+        for rate, segment in ((Rate.RUN, "run"), (Rate.TIME, "time")):
+            for index in sorted(everything):
+                if graph.values[index].rate is rate:
+                    self._emit_scalar(index, segment)
+        self._assign_states()
+        self._emit_members(everything)
+        self._emit_starts()
+        flow_slots, input_slots = self._emit_lanes()
+        save_slots = [
+            (1, self._scalar(root)) if self._is_scalar(root) else (0, self.vector_slot[root]) for root in self.roots
+        ]
+        return self._assemble(flow_slots, input_slots, save_slots)
+
+    def _emit_scalar(self, index: int, segment: str) -> None:
+        """A value that is equal for all members."""
+        value = self.graph.values[index]
+        slot = self._scalar(index)
+        if value.operands:
+            operands = [self._scalar(operand) for operand in value.operands]
+            if value.kind == "TABLE":
+                operands.append(int(value.label))  # type: ignore[call-overload]
+            self._append(segment, value.kind, slot, operands)
+
+    def _append(self, segment: str, operation: str, dst: int, operands: list[int]) -> None:
+        a, b, c = (*operands, 0, 0, 0)[:3]
+        self.code[segment].append((CODES[operation], dst, a, b, c))
+
+    def _assign_states(self) -> None:
+        graph = self.graph
+        self.parameter_slot = {name: self._persistent() for name in self.varied}
+        self.stock_slot = {name: self._persistent() for name in self.stocks}
+        self.delay_slot = {name: self._persistent() for name in self.delays}
+        for name in self.varied:
+            self.vector_slot[graph.step[name]] = self.parameter_slot[name]
+        for name in self.stocks:
+            self.vector_slot[graph.step[name]] = self.stock_slot[name]
+        for name in self.delays:
+            self.vector_slot[graph.step[name]] = self.delay_slot[name]
+        for index in self.holds:
+            self.vector_slot[index] = self._persistent()
+
+    def _emit_members(self, everything: set[int]) -> None:
+        """Values of the member, and initial values. What later segments read keeps its register."""
+        values = self.graph.values
+        order = [i for i in sorted(everything) if values[i].rate is Rate.MEMBER and values[i].operands]
+        kept = {i for user in self.lane | self.save for i in (*values[user].operands, user)} | set(self.roots)
+        kept |= set(self.flows) | set(self.inputs) | set(self.starts)
+        self._emit_sequence([("member", index) for index in order], kept)
+
+    def _emit_starts(self) -> None:
+        graph = self.graph
+        self.delay_start_slots: list[tuple[int, int]] = []
+        for name in self.stocks:
+            self._start_register(graph.start[name], self.stock_slot[name])
+        for index in self.holds:
+            self._start_register(graph.hold_start[str(graph.values[index].label)], self.vector_slot[index])
+        for name in self.delays:
+            delay_time, initial = graph.delay_start[name]
+            slots = (self._persistent(), self._persistent())
+            self._start_register(delay_time, slots[0])
+            self._start_register(initial, slots[1])
+            self.delay_start_slots.append(slots)
+        self.free.clear()  # starting values were the last readers; later segments number their own temporaries
+
+    def _start_register(self, index: int, slot: int) -> None:
+        if self._is_scalar(index):
+            self.code["member"].append((CODES["FILL"], slot, self._scalar(index), 0, 0))
+        else:
+            self.code["member"].append((CODES["COPY"], slot, self.vector_slot[index], 0, 0))
+
+    def _emit_lanes(self) -> tuple[list[int], list[int]]:
+        values = self.graph.values
+        sequence = [("lane", i) for i in sorted(self.lane) if values[i].rate is Rate.LANE and values[i].operands]
+        sequence += [("save", i) for i in sorted(self.save) if values[i].rate is Rate.LANE and values[i].operands]
+        kept = set(self.flows) | set(self.inputs) | set(self.roots) | set(self.holds)
+        self._emit_sequence(sequence, kept)
+        flow_slots = []
+        for index in self.flows:
+            slot = self._vector(index)
+            if values[index].kind == "stock":  # stocks are updated in turn: a flow may not be a stock's own register
+                copy = self._persistent()
+                self.code["lane"].append((CODES["COPY"], copy, slot, 0, 0))
+                slot = copy
+            flow_slots.append(slot)
+        return flow_slots, [self._vector(index) for index in self.inputs]
+
+    def _emit_sequence(self, sequence: list[tuple[str, int]], kept: set[int]) -> None:
+        """Linear scan: a register is free again after the last reader of its value."""
+        values = self.graph.values
+        last: dict[int, int] = {}
+        for position, (_, index) in enumerate(sequence):
+            for operand in values[index].operands:
+                last[operand] = position
+        inside = {index for _, index in sequence}
+        for position, (segment, index) in enumerate(sequence):
+            value = values[index]
+            if value.kind == "hold":
+                operands = [self._vector(operand) for operand in value.operands]
+                self._append(segment, "HOLD", self.vector_slot[index], operands)
+            else:
+                operation, operands = self._operands(value)
+                slot = self._persistent() if index in kept else self._new_vector()
+                self.vector_slot[index] = slot
+                self._append(segment, operation, slot, operands)
+            for operand in set(value.operands):
+                if operand in inside and operand not in kept and last[operand] == position:
+                    self.free.append(self.vector_slot[operand])
+
+    def _operands(self, value: Value) -> tuple[str, list[int]]:
+        """The operation's variant for its operand kinds, and its registers."""
+        kind, operands = value.kind, value.operands
+        if kind == "TABLE":
+            return kind, [self._vector(operands[0]), int(value.label)]  # type: ignore[call-overload]
+        if len(operands) == 2 and kind not in TERNARY:
+            left, right = operands
+            if self._is_scalar(right) and kind in VECTOR_SCALAR:
+                return f"{kind}_VS", [self._vector(left), self._scalar(right)]
+            if self._is_scalar(left) and kind in SWAPPED:
+                return f"{SWAPPED[kind]}_VS", [self._vector(right), self._scalar(left)]
+            if self._is_scalar(left) and kind in SCALAR_VECTOR:
+                return f"{kind}_SV", [self._scalar(left), self._vector(right)]
+        return kind, [self._vector(operand) for operand in operands]
+
+    def _assemble(
+        self, flow_slots: list[int], input_slots: list[int], save_slots: list[tuple[int, int]]
+    ) -> Program:
+        delays = [
+            (self.delay_slot[name], source, *start)
+            for name, source, start in zip(self.delays, input_slots, self.delay_start_slots, strict=True)
+        ]
+        rows = [row for name in SEGMENTS for row in self.code[name]]
+        return Program(
+            code=np.array(rows, dtype=np.int32).reshape(-1, 5),
+            bounds=np.cumsum([0, *(len(self.code[name]) for name in SEGMENTS)], dtype=np.int32),
+            n_vectors=self.n_vectors,
+            scalars=np.array(self.scalars, dtype=np.float64),
+            parameters=self.varied,
+            parameter_slots=np.array([self.parameter_slot[name] for name in self.varied], dtype=np.int32),
+            stocks=tuple(self.stocks),
+            stock_slots=np.array([self.stock_slot[name] for name in self.stocks], dtype=np.int32),
+            flow_slots=np.array(flow_slots, dtype=np.int32),
+            delays=np.array(delays, dtype=np.int32).reshape(-1, 4),
+            saves=self.saves,
+            save_slots=np.array(save_slots, dtype=np.int32).reshape(-1, 2),
+            tables=_tables(self.graph.tables),
+        )
+
+
+def _tables(tables: list[Table]) -> Tables:
+    offsets, points, below = [0], [], []
+    for table in tables:
+        rows, slope_below = _breakpoints(table)
+        points += rows
+        below.append(slope_below)
+        offsets.append(len(points))
+    return Tables(
+        np.array(offsets, dtype=np.int32),
+        np.array(points, dtype=np.float64).reshape(-1, 3),
+        np.array(below, dtype=np.float64),
+    )
+
+
+def _breakpoints(table: Table) -> tuple[list[tuple[float, float, float]], float]:
+    x, y = table.x, table.y
+    slopes = [
+        (y1 - y0) / (x1 - x0) if x1 > x0 else 0.0 for x0, x1, y0, y1 in zip(x, x[1:], y, y[1:], strict=False)
+    ]
+    if table.interpolation is not Interpolation.LINEAR:
+        slopes = [0.0] * len(slopes)
+    extend = table.extrapolation is Extrapolation.EXTEND and slopes
+    ends = (slopes[0], slopes[-1]) if extend else (0.0, 0.0)
+    if table.interpolation is Interpolation.LOOK_FORWARD:
+        return _forward(x, y), 0.0
+    return [(xk, yk, slope) for xk, yk, slope in zip(x, y, [*slopes, ends[1]], strict=True)], ends[0]
+
+
+def _forward(x: tuple[float, ...], y: tuple[float, ...]) -> list[tuple[float, float, float]]:
+    """Look-forward takes the next point's value just after each point, so its breaks lie one step of bits later."""
+    rows = [(x[0], y[0], 0.0)]
+    for xk, yk in zip(x, y[1:], strict=False):
+        rows.append((float(np.nextafter(xk, np.inf)), yk, 0.0))
+    return rows

@@ -1,0 +1,304 @@
+"""Equations as a graph of values: equal values once, literals folded, each value marked by how often it changes."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from villageflow.ir.model import CONTROL_IDS, Model
+from villageflow.ir.nodes import Call, Expr, Num, Ref, Table, TableCall
+from villageflow.ir.walk import fold, nodes, rebuild
+from villageflow.program.opcodes import SWAPPED
+from villageflow.program.reference import scalar_operation
+
+TIME = "time"
+
+
+class Rate(IntEnum):
+    """How often a value is computed; see `program.SEGMENTS`."""
+
+    LITERAL = 0
+    RUN = 1
+    MEMBER = 2
+    TIME = 3
+    LANE = 4
+
+
+def _join(rates: Iterable[Rate]) -> Rate:
+    kinds = set(rates)
+    if Rate.LANE in kinds or {Rate.MEMBER, Rate.TIME} <= kinds:
+        return Rate.LANE
+    return max(kinds, default=Rate.LITERAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One node of the graph.
+
+    Attributes
+    ----------
+    kind : str
+        ``literal``, ``scalar``, ``parameter``, ``stock``, ``delay`` (leaves), ``hold``, or the name of an operation.
+    operands : tuple of int
+        Indices of other values.
+    label : object
+        The literal, the name of the leaf, or the index of the table.
+    rate : Rate
+    """
+
+    kind: str
+    operands: tuple[int, ...]
+    label: object
+    rate: Rate
+
+
+_OPERATION = {
+    "add": "ADD", "subtract": "SUBTRACT", "multiply": "MULTIPLY", "divide": "DIVIDE", "power": "POWER",
+    "negative": "NEGATIVE", "less": "LESS", "less_equal": "LESS_EQUAL", "greater": "GREATER",
+    "greater_equal": "GREATER_EQUAL", "equal": "EQUAL", "not_equal": "NOT_EQUAL", "and": "AND", "or": "OR",
+    "not": "NOT", "abs": "ABS", "exp": "EXP", "ln": "LN", "sqrt": "SQRT", "integer": "INTEGER", "min": "MIN",
+    "max": "MAX", "modulo": "MODULO", "sin": "SIN", "cos": "COS", "tan": "TAN", "arcsin": "ARCSIN",
+    "arccos": "ARCCOS", "arctan": "ARCTAN", "sinh": "SINH", "cosh": "COSH", "tanh": "TANH",
+    "if_then_else": "IF_THEN_ELSE", "xidz": "XIDZ",
+}
+
+
+@dataclass
+class Graph:
+    """The values of a model for one set of varied parameters.
+
+    Attributes
+    ----------
+    values : list of Value
+        Operands come before their users.
+    step : dict of str to int
+        Value of each variable at a step.
+    start : dict of str to int
+        Value of each variable at the start, for those that initial values need.
+    tables : list of Table
+    """
+
+    model: Model
+    varied: frozenset[str]
+    values: list[Value] = field(default_factory=list)
+    step: dict[str, int] = field(default_factory=dict)
+    start: dict[str, int] = field(default_factory=dict)
+    flows: dict[str, int] = field(default_factory=dict)
+    hold_start: dict[str, int] = field(default_factory=dict)
+    delay_input: dict[str, int] = field(default_factory=dict)
+    delay_start: dict[str, tuple[int, int]] = field(default_factory=dict)
+    tables: list[Table] = field(default_factory=list)
+    _known: dict[tuple[object, ...], int] = field(default_factory=dict)
+    _table_index: dict[Table, int] = field(default_factory=dict)
+
+    # -- values -----------------------------------------------------------------------------------
+
+    def literal(self, value: float) -> int:
+        return self._value("literal", (), value, Rate.LITERAL, struct.pack("<d", value))
+
+    def scalar(self, name: str) -> int:
+        return self._value("scalar", (), name, Rate.TIME if name in (TIME, "step_time") else Rate.RUN, name)
+
+    def leaf(self, kind: str, name: str, rate: Rate) -> int:
+        return self._value(kind, (), name, rate, name)
+
+    def op(self, operation: str, *operands: int) -> int:
+        """The value of an operation, folded where all operands are literals."""
+        values = [self.values[operand] for operand in operands]
+        if all(value.rate is Rate.LITERAL for value in values):
+            return self.literal(scalar_operation(operation, *(float(value.label) for value in values)))  # type: ignore[arg-type]
+        if operation == "IF_THEN_ELSE" and values[0].rate is Rate.LITERAL and values[0].label == values[0].label:
+            return operands[1] if values[0].label != 0.0 else operands[2]
+        if operation in SWAPPED and SWAPPED[operation] == operation and operands[0] > operands[1]:
+            operands = (operands[1], operands[0])
+        return self._value(operation, operands, None, _join(value.rate for value in values), None)
+
+    def table(self, table: Table, argument: int) -> int:
+        index = self._table_index.setdefault(table, len(self.tables))
+        if index == len(self.tables):
+            self.tables.append(table)
+        rate = max(self.values[argument].rate, Rate.RUN)
+        return self._value("TABLE", (argument,), index, rate, index)
+
+    def _value(self, kind: str, operands: tuple[int, ...], label: object, rate: Rate, key: object) -> int:
+        known = (kind, operands, key)
+        index = self._known.get(known)
+        if index is None:
+            index = self._known[known] = len(self.values)
+            self.values.append(Value(kind, operands, label, rate))
+        return index
+
+    def hold(self, name: str, condition: int, source: int) -> int:
+        """The held value of SAMPLE IF TRUE."""
+        return self._value("hold", (condition, source), name, Rate.LANE, name)
+
+    def expression(self, expr: Expr, *, at_start: bool) -> int:
+        """The value of an expression, at the start or at a step."""
+        names = self.start if at_start else self.step
+
+        def node(item: Expr, operands: tuple[int, ...]) -> int:
+            match item:
+                case Num(value):
+                    return self.literal(value)
+                case Ref(name):
+                    return names[name]
+                case TableCall(table):
+                    return self.table(self.model.lookups[table] if isinstance(table, str) else table, operands[0])
+                case Call(function):
+                    return compose(self, function, operands, at_start=at_start)
+            raise AssertionError(f"{item} was not expanded")
+
+        return fold(_take_side(expr, at_start), node)
+
+
+def control_values(model: Model, given: Mapping[str, float]) -> dict[str, float]:
+    """Values of the time grid's controls, with those given replaced.
+
+    Raises
+    ------
+    KeyError
+        A control depends on itself; the message is its name.
+    """
+    values = dict(given)
+    graph = Graph(model, frozenset())
+    for name, value in model.constants.items():
+        graph.step[name] = graph.start[name] = graph.literal(value)
+    pending = [name for name in (*model.initial_order, *model.auxiliaries, *CONTROL_IDS)]
+    expressions = dict(model.auxiliaries) | dict(model.controls)
+    for name, value in values.items():
+        graph.start[name] = graph.literal(value)
+    while any(name not in graph.start for name in CONTROL_IDS):
+        before = len(graph.start)
+        for name in pending:
+            expr = expressions.get(name)
+            if name not in graph.start and expr is not None:
+                needed = [node.name for node in nodes(expr) if isinstance(node, Ref)]
+                if all(reference in graph.start for reference in needed):
+                    graph.start[name] = graph.expression(expr, at_start=True)
+        if len(graph.start) == before:
+            raise KeyError(next(name for name in CONTROL_IDS if name not in graph.start))
+    return {name: float(graph.values[graph.start[name]].label) for name in CONTROL_IDS}  # type: ignore[arg-type]
+
+
+def build_graph(model: Model, varied: frozenset[str]) -> Graph:
+    """Every value of a model: initial values first, then auxiliaries, flows, holds and delays."""
+    graph = Graph(model, varied)
+    for name, value in model.constants.items():
+        index = graph.leaf("parameter", name, Rate.MEMBER) if name in varied else graph.literal(value)
+        graph.step[name] = graph.start[name] = index
+    for name in CONTROL_IDS:
+        graph.step[name] = graph.start[name] = graph.scalar(name)
+    graph.step[TIME], graph.start[TIME] = graph.scalar(TIME), graph.scalar("initial_time")
+    _add_start(graph, model)
+    _add_steps(graph, model)
+    return graph
+
+
+def _add_start(graph: Graph, model: Model) -> None:
+    for name in model.initial_order:
+        expr = model.start_expression(name)
+        if name not in graph.start and expr is not None:
+            graph.start[name] = graph.expression(expr, at_start=True)
+    for name, stock in model.stocks.items():
+        if name not in graph.start:
+            graph.start[name] = graph.expression(stock.initial, at_start=True)
+    for name, initial in model.initials.items():
+        graph.step[name] = graph.start[name] = graph.expression(initial, at_start=True)
+    for name, hold in model.holds.items():
+        graph.hold_start[name] = graph.expression(hold.initial, at_start=True)
+    for name, delay in model.delays.items():
+        graph.delay_start[name] = (
+            graph.expression(delay.delay_time, at_start=True), graph.expression(delay.initial, at_start=True)
+        )
+
+
+def _add_steps(graph: Graph, model: Model) -> None:
+    for name in model.stocks:
+        graph.step[name] = graph.leaf("stock", name, Rate.LANE)
+    for name in model.delays:
+        graph.step[name] = graph.leaf("delay", name, Rate.LANE)
+    for name in model.step_order:
+        if name in model.holds:
+            hold = model.holds[name]
+            graph.step[name] = graph.hold(
+                name, graph.expression(hold.condition, at_start=False), graph.expression(hold.input, at_start=False)
+            )
+        else:
+            graph.step[name] = graph.expression(model.auxiliaries[name], at_start=False)
+    for name, stock in model.stocks.items():
+        graph.flows[name] = graph.expression(stock.net_flow, at_start=False)
+    for name, delay in model.delays.items():
+        graph.delay_input[name] = graph.expression(delay.input, at_start=False)
+
+
+def _take_side(expr: Expr, at_start: bool) -> Expr:
+    """ACTIVE INITIAL means its second argument at the start and its first afterwards."""
+
+    def choose(node: Expr, operands: tuple[Expr, ...]) -> Expr:
+        if isinstance(node, Call) and node.function == "active_initial":
+            return operands[1] if at_start else operands[0]
+        return rebuild(node, operands)
+
+    return fold(expr, choose)
+
+
+def compose(graph: Graph, function: str, operands: tuple[int, ...], *, at_start: bool) -> int:
+    """The value of a function: one operation, or several for those of `ir.functions.COMPOSED`.
+
+    STEP and the pulses compare the time at which the step began, with half a step of tolerance: they change at
+    steps only, also inside the stages of a higher-order method, and ``0.1 * 30`` is not before 3.
+    """
+    op, literal = graph.op, graph.literal
+    if function in _OPERATION:
+        if function == "power" and graph.values[operands[1]] == Value("literal", (), 2.0, Rate.LITERAL):
+            return op("MULTIPLY", operands[0], operands[0])
+        return op(_OPERATION[function], *operands)
+    match function:
+        case "pi":
+            return literal(math.pi)
+        case "zidz":
+            return op("XIDZ", operands[0], operands[1], literal(0.0))
+        case "log":
+            return op("DIVIDE", op("LN", operands[0]), op("LN", operands[1]))
+        case "log10":
+            return op("DIVIDE", op("LN", operands[0]), op("LN", literal(10.0)))
+        case "ramp" | "ramp_unending":
+            time = graph.scalar("initial_time" if at_start else TIME)
+            until = op("MIN", time, operands[2]) if function == "ramp" else time
+            return op("MULTIPLY", operands[0], op("MAX", op("SUBTRACT", until, operands[1]), literal(0.0)))
+    return _event(graph, function, operands, at_start=at_start)
+
+
+def _event(graph: Graph, function: str, operands: tuple[int, ...], *, at_start: bool) -> int:
+    op, literal = graph.op, graph.literal
+    step = graph.scalar("time_step")
+    now = op("ADD", graph.scalar("initial_time" if at_start else "step_time"), op("MULTIPLY", step, literal(0.5)))
+
+    def begun(start: int) -> int:
+        return op("GREATER", now, start)
+
+    def within(start: int, width: int) -> int:
+        return op("AND", begun(start), op("LESS", now, op("ADD", start, width)))
+
+    def repeating(start: int, width: int, period: int) -> int:
+        since = op("MODULO", op("SUBTRACT", now, start), period)
+        return op("AND", begun(start), op("LESS", since, width))
+
+    def at_least_a_step(width: int) -> int:
+        return op("IF_THEN_ELSE", op("EQUAL", width, literal(0.0)), step, width)
+
+    match function, operands:
+        case "step", (height, start):
+            return op("IF_THEN_ELSE", begun(start), height, literal(0.0))
+        case "pulse", (start, width):
+            return within(start, at_least_a_step(width))
+        case "pulse_train", (start, period, width, end):
+            return op("AND", repeating(start, at_least_a_step(width), period), op("LESS", now, end))
+        case "pulse_volume", (start, volume):
+            return op("IF_THEN_ELSE", within(start, step), op("DIVIDE", volume, step), literal(0.0))
+        case "pulse_volume_train", (start, period, volume):
+            return op("IF_THEN_ELSE", repeating(start, step, period), op("DIVIDE", volume, step), literal(0.0))
+    raise AssertionError(f"{function} has no meaning")

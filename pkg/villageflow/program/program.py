@@ -1,0 +1,204 @@
+"""The tape: register operations in five segments, and the check that the kernel may run them unguarded.
+
+==========  =======================================================  ===================
+segment     holds what depends on                                    runs
+==========  =======================================================  ===================
+``run``     literals and the time grid                               once, over scalars
+``member``  parameters of the member; initial values                 once for each block
+``time``    time alone                                               each stage, over scalars
+``lane``    stocks; whatever derivatives, holds and delays need      each stage
+``save``    what only saved variables need                           at save points
+==========  =======================================================  ===================
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from villageflow.errors import ProgramError
+from villageflow.program.opcodes import BINARY, CODES, NAMES, SCALAR_VECTOR, TERNARY, UNARY, VECTOR_SCALAR
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float64]
+
+SEGMENTS: Final = ("run", "member", "time", "lane", "save")
+SCALARS: Final = ("time", "step_time", "initial_time", "final_time", "time_step", "saveper")
+"""Scalar registers 0 to 5, written by the integrator. ``step_time`` is the time at which the step began."""
+
+_VECTOR_OPERANDS: Final = (
+    {CODES[name]: 1 for name in UNARY}
+    | {CODES[name]: 2 for name in BINARY}
+    | {CODES[f"{name}_VS"]: 1 for name in VECTOR_SCALAR}
+    | {CODES[f"{name}_SV"]: 1 for name in SCALAR_VECTOR}
+    | {CODES[name]: 3 for name in TERNARY}
+    | {CODES["TABLE"]: 1, CODES["FILL"]: 0, CODES["HOLD"]: 2}
+)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Table functions as one array of breakpoints.
+
+    Attributes
+    ----------
+    offsets : (n_tables + 1,) int32
+        First breakpoint of each table, and the end of the last.
+    points : (n_points, 3) float64
+        x, y and the slope to the right of each breakpoint.
+    below : (n_tables,) float64
+        Slope to the left of the first breakpoint.
+    """
+
+    offsets: Ints
+    points: Floats
+    below: Floats
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled model for one choice of varied parameters and saved variables.
+
+    Attributes
+    ----------
+    code : (n_operations, 5) int32
+        Operation, destination, three operands.
+    bounds : (6,) int32
+        Where each segment of `SEGMENTS` begins, and the end.
+    n_vectors : int
+        Number of vector registers.
+    scalars : (n_scalars,) float64
+        Scalar registers at the start: literals; the six of `SCALARS` come first.
+    parameters : tuple of str
+        Varied constants; `parameter_slots` their vector registers.
+    stocks : tuple of str
+        Stocks that the saved variables depend on; `stock_slots` and `flow_slots` their values and net flows.
+    delays : (n_delays, 4) int32
+        Fixed delays: registers of output, input, delay time and initial value.
+    saves : tuple of str
+        Saved variables; `save_slots` (n_saves, 2) holds 1 for a scalar register else 0, and the register.
+    tables : Tables
+    digest : str
+        SHA-256 over everything above.
+    """
+
+    code: Ints
+    bounds: Ints
+    n_vectors: int
+    scalars: Floats
+    parameters: tuple[str, ...]
+    parameter_slots: Ints
+    stocks: tuple[str, ...]
+    stock_slots: Ints
+    flow_slots: Ints
+    delays: Ints
+    saves: tuple[str, ...]
+    save_slots: Ints
+    tables: Tables
+
+    def __post_init__(self) -> None:
+        _validate(self)
+
+    @property
+    def digest(self) -> str:
+        h = hashlib.sha256()
+        for array in (self.code, self.bounds, self.scalars, self.parameter_slots, self.stock_slots, self.flow_slots,
+                      self.delays, self.save_slots, self.tables.offsets, self.tables.points, self.tables.below):
+            h.update(repr((array.dtype.str, array.shape)).encode())
+            h.update(np.ascontiguousarray(array).tobytes())
+        h.update(repr((self.n_vectors, self.parameters, self.stocks, self.saves)).encode())
+        return h.hexdigest()
+
+    def segment(self, name: str) -> Ints:
+        """The operations of one segment, (n, 5) int32."""
+        index = SEGMENTS.index(name)
+        return self.code[self.bounds[index]:self.bounds[index + 1]]
+
+    def listing(self) -> str:
+        """The tape as text, one operation a line: for people."""
+        lines = []
+        for name in SEGMENTS:
+            lines.append(f"{name}:")
+            lines += [f"  {NAMES[op]:<18} {dst:>4} <- {a:>4} {b:>4} {c:>4}" for op, dst, a, b, c in self.segment(name)]
+        return "\n".join(lines)
+
+
+def _validate(program: Program) -> None:
+    """Prove what the kernel takes for granted: known operations, registers in range, written before read."""
+    code, bounds = program.code, program.bounds
+    if code.ndim != 2 or code.shape[1] != 5 or code.dtype != np.int32:
+        raise ProgramError(f"code has shape {code.shape} and type {code.dtype}; it must be (n, 5) int32")
+    if bounds.shape != (len(SEGMENTS) + 1,) or bounds[0] != 0 or bounds[-1] != len(code) or (np.diff(bounds) < 0).any():
+        raise ProgramError(f"segment bounds {bounds.tolist()} do not divide {len(code)} operations")
+    if len(program.scalars) < len(SCALARS):
+        raise ProgramError(f"{len(program.scalars)} scalar registers; the first {len(SCALARS)} are reserved")
+    n_scalars = len(program.scalars)
+    scalar_written = set(range(n_scalars))
+    scalar_written -= {int(row[1]) for name in ("run", "time") for row in program.segment(name)}
+    for name in ("run", "time"):
+        _validate_segment(program, name, scalar_written, n_scalars, scalar_written)
+    vector_written = set(program.parameter_slots.tolist())
+    delay_outputs = set(program.delays[:, 0].tolist())
+    holds = {int(row[1]) for row in program.segment("lane") if row[0] == CODES["HOLD"]}
+    _validate_segment(program, "member", vector_written, program.n_vectors, scalar_written)
+    missing = (holds | set(program.stock_slots.tolist()) | set(program.delays[:, 2:].ravel().tolist())) - vector_written
+    if missing:
+        raise ProgramError(f"vector register {min(missing)} holds a state but the member segment does not write it")
+    vector_written |= delay_outputs
+    for name in ("lane", "save"):
+        _validate_segment(program, name, vector_written, program.n_vectors, scalar_written)
+    _validate_outputs(program, vector_written)
+
+
+def _validate_segment(program: Program, name: str, written: set[int], n_slots: int, scalars: set[int]) -> None:
+    over_scalars = name in ("run", "time")
+    for row, (op, dst, *operands) in enumerate(program.segment(name).tolist()):
+        where = f"operation {row} of segment {name!r}"
+        if op not in _VECTOR_OPERANDS:
+            raise ProgramError(f"{where} has the unknown code {op}")
+        n_vector = _VECTOR_OPERANDS[op]
+        label = NAMES[op]
+        if over_scalars and (label.endswith(("_VS", "_SV")) or label in ("FILL", "HOLD")):
+            raise ProgramError(f"{where} is {label}, which mixes vectors and scalars")
+        if label == "HOLD" and name != "lane":
+            raise ProgramError(f"{where} is HOLD; only the lane segment may hold values")
+        vectors = operands[1:2] if label.endswith("_SV") else operands[:n_vector]
+        scalar_operands = ([operands[1]] if label.endswith("_VS") else
+                           [operands[0]] if label.endswith("_SV") or label == "FILL" else [])
+        if not 0 <= dst < n_slots:
+            raise ProgramError(f"{where} writes register {dst}; there are {n_slots}")
+        for slot in vectors:
+            if slot not in written:
+                raise ProgramError(f"{where} reads register {slot} before it is written")
+        for slot in scalar_operands:
+            if slot not in scalars:
+                raise ProgramError(f"{where} reads scalar register {slot} before it is written")
+        if label == "TABLE" and not 0 <= operands[1] < len(program.tables.below):
+            raise ProgramError(f"{where} uses table {operands[1]}; there are {len(program.tables.below)}")
+        if dst in vectors:
+            raise ProgramError(f"{where} writes register {dst}, which it also reads")
+        written.add(dst)
+
+
+def _validate_outputs(program: Program, vector_written: set[int]) -> None:
+    for what, slots in (("net flow", program.flow_slots), ("delay input", program.delays[:, 1])):
+        for slot in slots.tolist():
+            if slot not in vector_written:
+                raise ProgramError(f"{what} register {slot} is never written")
+    for is_scalar, slot in program.save_slots.tolist():
+        if is_scalar and not 0 <= slot < len(program.scalars):
+            raise ProgramError(f"a saved variable reads scalar register {slot}; there are {len(program.scalars)}")
+        if not is_scalar and slot not in vector_written:
+            raise ProgramError(f"a saved variable reads register {slot}, which is never written")
+    offsets = program.tables.offsets
+    if len(offsets) != len(program.tables.below) + 1 or (np.diff(offsets) < 1).any() or offsets[-1] != len(program.tables.points):
+        raise ProgramError("tables are not contiguous or one is empty")
+    for label, names, slots in (("parameters", program.parameters, program.parameter_slots),
+                                ("stocks", program.stocks, program.stock_slots),
+                                ("saves", program.saves, program.save_slots)):
+        if len(names) != len(slots):
+            raise ProgramError(f"{len(names)} names but {len(slots)} registers of {label}")

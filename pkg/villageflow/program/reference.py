@@ -1,0 +1,217 @@
+"""The tape in plain Python, one member at a time: slow, readable, and bit for bit equal to the kernel.
+
+It uses the kernel's own scalar functions (their accuracy is tested apart), so any difference of bits is a fault of
+the kernel's loops, registers or compilation. It is an oracle for tests and for readers, never a fallback.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from villageflow._kernels import _vmath
+from villageflow.program.opcodes import NAMES, TERNARY, UNARY, XIDZ_ZERO
+from villageflow.program.program import SCALARS, Program
+from villageflow.timegrid import TimeGrid
+
+NAN = math.nan
+
+
+def _divide(a: float, b: float) -> float:
+    return float(np.float64(a) / np.float64(b)) if b == 0.0 else a / b
+
+
+def _modulo(a: float, b: float) -> float:
+    """Remainder with the sign of `a`, as Vensim has it."""
+    if math.isinf(a) or b == 0.0 or a != a or b != b:
+        return NAN
+    return math.fmod(a, b)
+
+
+def _compare(test: Callable[[float, float], bool]) -> Callable[[float, float], float]:
+    """A comparison with a value that is not a number is not a number, so that no fault is hidden by a branch."""
+    return lambda a, b: NAN if a != a or b != b else float(test(a, b))
+
+
+def _truth(test: Callable[[bool, bool], bool]) -> Callable[[float, float], float]:
+    return lambda a, b: NAN if a != a or b != b else float(test(a != 0.0, b != 0.0))
+
+
+def _integer(a: float) -> float:
+    return math.copysign(float(math.trunc(a)), a) if math.isfinite(a) else a
+
+
+_OPERATIONS: dict[str, Callable[..., float]] = {
+    "COPY": lambda a: a,
+    "NEGATIVE": lambda a: -a,
+    "ABS": abs,
+    "EXP": _vmath.exp,
+    "LN": _vmath.log,
+    "SQRT": lambda a: math.sqrt(a) if a >= 0.0 else NAN,
+    "INTEGER": _integer,
+    "NOT": lambda a: NAN if a != a else float(a == 0.0),
+    "SIN": _vmath.sin,
+    "COS": _vmath.cos,
+    "TAN": _vmath.tan,
+    "ARCSIN": _vmath.arcsin,
+    "ARCCOS": _vmath.arccos,
+    "ARCTAN": _vmath.arctan,
+    "SINH": _vmath.sinh,
+    "COSH": _vmath.cosh,
+    "TANH": _vmath.tanh,
+    "ADD": lambda a, b: a + b,
+    "SUBTRACT": lambda a, b: a - b,
+    "MULTIPLY": lambda a, b: a * b,
+    "DIVIDE": _divide,
+    "POWER": _vmath.power,
+    "MODULO": _modulo,
+    "MIN": lambda a, b: a if a < b or a != a else b,
+    "MAX": lambda a, b: a if a > b or a != a else b,
+    "LESS": _compare(lambda a, b: a < b),
+    "LESS_EQUAL": _compare(lambda a, b: a <= b),
+    "GREATER": _compare(lambda a, b: a > b),
+    "GREATER_EQUAL": _compare(lambda a, b: a >= b),
+    "EQUAL": _compare(lambda a, b: a == b),
+    "NOT_EQUAL": _compare(lambda a, b: a != b),
+    "AND": _truth(lambda a, b: a and b),
+    "OR": _truth(lambda a, b: a or b),
+    "IF_THEN_ELSE": lambda c, a, b: NAN if c != c else (a if c != 0.0 else b),
+    "XIDZ": lambda a, b, x: x if abs(b) < XIDZ_ZERO else a / b,
+}
+
+
+def scalar_operation(name: str, *operands: float) -> float:
+    """One operation on numbers, with the bits that the kernel gives; a result that is not a number is `math.nan`."""
+    result = float(_OPERATIONS[name](*operands))
+    return result if result == result else NAN
+
+
+def run_reference(
+    program: Program, grid: TimeGrid, parameters: Mapping[str, float], method: str = "euler"
+) -> npt.NDArray[np.float64]:
+    """Run one member.
+
+    Parameters
+    ----------
+    program : Program
+    grid : TimeGrid
+    parameters : mapping of str to float
+        A value for every varied parameter of the program.
+    method : {"euler", "rk4"}
+
+    Returns
+    -------
+    (n_saves, n_times) array
+        The saved variables at ``grid.save_times()``.
+    """
+    return _Run(program, grid, parameters).trajectory(method)
+
+
+class _Run:
+    """Registers and memory of one member."""
+
+    def __init__(self, program: Program, grid: TimeGrid, parameters: Mapping[str, float]) -> None:
+        self.program, self.grid = program, grid
+        self.scalar = [float(value) for value in program.scalars]
+        self.vector = [NAN] * program.n_vectors
+        for name, slot in zip(program.parameters, program.parameter_slots.tolist(), strict=True):
+            self.vector[slot] = float(parameters[name])
+        values = dict(initial_time=grid.start, final_time=grid.stop, time_step=grid.step, saveper=grid.save_every)
+        for slot, name in enumerate(SCALARS):
+            self.scalar[slot] = values.get(name, grid.start)
+        self._execute("run", self.scalar, 0)
+        self._execute("member", self.vector, 0)
+        self.buffers = [self._buffer(*row) for row in program.delays.tolist()]
+
+    def _buffer(self, output: int, source: int, delay_time: int, initial: int) -> list[float]:
+        duration = self.vector[delay_time]
+        start = self.vector[initial] if duration == duration else NAN
+        return [start] * delay_steps(duration, self.grid.step, self.grid.n_steps + 1)
+
+    def trajectory(self, method: str) -> npt.NDArray[np.float64]:
+        grid, program = self.grid, self.program
+        steps = grid.save_steps().tolist()
+        out = np.empty((len(program.saves), len(steps)))
+        for k in range(grid.n_steps + 1):
+            for (output, *_), buffer in zip(program.delays.tolist(), self.buffers, strict=True):
+                self.vector[output] = buffer[k % len(buffer)]
+            flows = self._stage(k, 0.0, first=True)
+            for (_, source, *_), buffer in zip(program.delays.tolist(), self.buffers, strict=True):
+                buffer[k % len(buffer)] = self.vector[source]
+            if k in steps:
+                self._execute("save", self.vector, 0)
+                out[:, steps.index(k)] = [
+                    (self.scalar if is_scalar else self.vector)[slot] for is_scalar, slot in program.save_slots.tolist()
+                ]
+            if k < grid.n_steps:
+                self._advance(k, flows, method)
+        out[np.isnan(out)] = NAN
+        return out
+
+    def _advance(self, k: int, flows: list[float], method: str) -> None:
+        step = self.grid.step
+        before = self._stocks()
+        if method == "euler":
+            self._set_stocks([x + step * f for x, f in zip(before, flows, strict=True)])
+            return
+        half, sixth = 0.5 * step, step / 6.0
+        total = flows
+        for offset, weight, reach in ((0.5, 2.0, half), (0.5, 2.0, half), (1.0, 1.0, step)):
+            self._set_stocks([x + reach * f for x, f in zip(before, flows, strict=True)])
+            flows = self._stage(k, offset, first=False)
+            total = [t + weight * f for t, f in zip(total, flows, strict=True)]
+        self._set_stocks([x + sixth * t for x, t in zip(before, total, strict=True)])
+
+    def _stage(self, k: int, offset: float, *, first: bool) -> list[float]:
+        self.scalar[0] = self.grid.start + (k + offset) * self.grid.step
+        self.scalar[1] = self.grid.start + k * self.grid.step
+        self._execute("time", self.scalar, 0)
+        self._execute("lane", self.vector, 0 if first else 1)
+        return [self.vector[slot] for slot in self.program.flow_slots.tolist()]
+
+    def _stocks(self) -> list[float]:
+        return [self.vector[slot] for slot in self.program.stock_slots.tolist()]
+
+    def _set_stocks(self, values: list[float]) -> None:
+        for slot, value in zip(self.program.stock_slots.tolist(), values, strict=True):
+            self.vector[slot] = value
+
+    def _execute(self, segment: str, registers: list[float], stage: int) -> None:
+        for op, dst, a, b, c in self.program.segment(segment).tolist():
+            name = NAMES[op]
+            if name == "HOLD":
+                if stage == 0:
+                    registers[dst] = scalar_operation("IF_THEN_ELSE", registers[a], registers[b], registers[dst])
+            elif name == "FILL":
+                registers[dst] = self.scalar[a]
+            elif name == "TABLE":
+                registers[dst] = self._table(registers[a], b)
+            elif name.endswith("_VS"):
+                registers[dst] = scalar_operation(name[:-3], registers[a], self.scalar[b])
+            elif name.endswith("_SV"):
+                registers[dst] = scalar_operation(name[:-3], self.scalar[a], registers[b])
+            else:
+                n_operands = 1 if name in UNARY else 3 if name in TERNARY else 2
+                operands = (registers[a], registers[b], registers[c])[:n_operands]
+                registers[dst] = scalar_operation(name, *operands)
+
+    def _table(self, x: float, index: int) -> float:
+        tables = self.program.tables
+        points = tables.points[tables.offsets[index]:tables.offsets[index + 1]].tolist()
+        if x != x:
+            return NAN
+        x0, y0, _ = points[0]
+        result = y0 + (x - x0) * float(tables.below[index])
+        for xk, yk, slope in points:
+            if x >= xk:
+                result = yk + (x - xk) * slope
+        return result
+
+
+def delay_steps(delay_time: float, step: float, most: int) -> int:
+    """Steps that DELAY FIXED holds a value: the nearest whole number, halves up, from 1 to the whole run."""
+    steps = delay_time / step + 0.5 + 1e-6
+    return max(1, math.floor(steps)) if steps < most else most
