@@ -15,7 +15,7 @@ This text is built once for each instruction set, from ``_tape_v2.pyx`` and its 
 from libc.math cimport NAN, fabs, floor, fmod, isfinite, sqrt, trunc
 
 from villageflow._kernels._vmath cimport (
-    vacos_block, vasin_block, vatan_block, vcos_block, vcosh_block, vexp_block, vlog_block, vpow, vpow_block,
+    vacos_block, vasin_block, vatan_block, vcos_block, vcosh_block, vexp_block, vlog_block, vpow_block,
     vsin_block, vsinh_block, vtan_block, vtanh_block,
 )
 
@@ -119,16 +119,6 @@ cdef void divide_sv(Out d, double a, In b, int n) noexcept nogil:
     cdef int i
     for i in range(n):
         d[i] = a / b[i]
-
-cdef void power_vs(Out d, In a, double b, int n) noexcept nogil:
-    cdef int i
-    for i in range(n):
-        d[i] = vpow(a[i], b)
-
-cdef void power_sv(Out d, double a, In b, int n) noexcept nogil:
-    cdef int i
-    for i in range(n):
-        d[i] = vpow(a, b[i])
 
 cdef void modulo(Out d, In a, In b, int n) noexcept nogil:
     cdef int i
@@ -303,8 +293,6 @@ cdef void execute(const Tape* tape, int segment, double* registers, Py_ssize_t s
         elif op == OP_DIVIDE_VS: divide_vs(d, a, scalar[at[3]], n)
         elif op == OP_DIVIDE_SV: divide_sv(d, scalar[at[2]], b, n)
         elif op == OP_POWER: vpow_block(d, a, b, n)
-        elif op == OP_POWER_VS: power_vs(d, a, scalar[at[3]], n)
-        elif op == OP_POWER_SV: power_sv(d, scalar[at[2]], b, n)
         elif op == OP_EXP: vexp_block(d, a, n)
         elif op == OP_LN: vlog_block(d, a, n)
         elif op == OP_MIN: minimum(d, a, b, n)

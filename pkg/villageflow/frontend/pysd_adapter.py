@@ -48,7 +48,20 @@ from villageflow.names import canonical
 for _module in (vensim_element, xmile_element):
     _module.eval = ast.literal_eval  # shadows the builtin inside the translators
 
+
+def _xmile_lookup(*arguments: Any, **points: Any) -> Any:
+    """The translator takes ``LOOKUP(table, x)`` for the points of a table; here each is what it is."""
+    if points:
+        return ae.LookupsStructure(**points)
+    return ae.CallStructure(ae.ReferenceStructure("lookup"), arguments)
+
+
+xmile_element.structures = {**xmile_element.structures, "lookup": _xmile_lookup}
+
 SUFFIXES = (".mdl", ".xmile", ".stmx")
+
+NOT_AVAILABLE = -(2.0**109)
+"""Value of Vensim's ``:NA:``."""
 
 _LOG = logging.getLogger("villageflow")
 _RECURSION = 20_000
@@ -321,7 +334,6 @@ _UNSUPPORTED: dict[type, str] = {
     ae.GetLookupsStructure: "GET DIRECT LOOKUPS",
     ae.AllocateAvailableStructure: "ALLOCATE AVAILABLE",
     ae.AllocateByPriorityStructure: "ALLOCATE BY PRIORITY",
-    ae.GameStructure: "GAME",
     ae.DataStructure: "a data variable",
 }
 
@@ -334,7 +346,7 @@ def _expr(syntax: Any, place: str) -> Expr:
 
     match syntax:
         case bool() | int() | float():
-            return Num(float(syntax))
+            return Num(NOT_AVAILABLE if math.isnan(syntax) else float(syntax))
         case ae.ReferenceStructure(reference, subscripts):
             if subscripts is not None:
                 raise UnsupportedError(f"{place} uses {reference!r} with subscripts; subscripts are not supported yet")
@@ -351,6 +363,8 @@ def _expr(syntax: Any, place: str) -> Expr:
             raise UnsupportedError(f"{place} has INTEG inside a larger expression; give the stock a name of its own")
         case ae.InitialStructure(initial):
             return Call("initial", (go(initial),))
+        case ae.GameStructure(expression):
+            return go(expression)  # without a player a game variable is its equation
     if type(syntax) in _UNSUPPORTED:
         raise UnsupportedError(f"{place} uses {_UNSUPPORTED[type(syntax)]}, which is not supported yet")
     return _stateful(syntax, go, place)
@@ -359,11 +373,11 @@ def _expr(syntax: Any, place: str) -> Expr:
 def _stateful(syntax: Any, go: Callable[[Any], Expr], place: str) -> Expr:
     match syntax:
         case ae.SmoothStructure(source, time, initial, order) | ae.SmoothNStructure(source, time, initial, order):
-            return Stateful("smooth", (go(source), go(time), go(initial)), _order(order, place, "SMOOTH N"))
+            return _staged("smooth", [source, time, initial], order, go)
         case ae.DelayStructure(source, time, initial, order):
-            return Stateful("delay", (go(source), go(time), go(initial)), _order(order, place, "DELAY"))
+            return _staged("delay", [source, time, initial], order, go)
         case ae.DelayNStructure(source, time, initial, order):
-            return Stateful("delay_n", (go(source), go(time), go(initial)), _order(order, place, "DELAY N"))
+            return _staged("delay_n", [source, time, initial], order, go)
         case ae.DelayFixedStructure(source, time, initial):
             return Stateful("delay_fixed", (go(source), go(time), go(initial)))
         case ae.TrendStructure(source, time, initial):
@@ -375,11 +389,9 @@ def _stateful(syntax: Any, go: Callable[[Any], Expr], place: str) -> Expr:
     raise UnsupportedError(f"{place} uses {type(syntax).__name__}, which is not supported")
 
 
-def _order(order: Any, place: str, function: str) -> int:
-    value = order
-    if isinstance(value, (int, float)) and math.isfinite(value) and value >= 1 and value == int(value):
-        return int(value)
-    raise UnsupportedError(f"{place}: the order of {function} must be a whole number written in the equation")
+def _staged(function: str, arguments: list[Any], order: Any, go: Callable[[Any], Expr]) -> Expr:
+    """A smooth or delay; lowering turns an order that is a constant of the model into its number."""
+    return Stateful(function, (*map(go, arguments), go(order)))
 
 
 def _operators(operators: list[str], operands: list[Expr], names: dict[str, str], place: str) -> Expr:

@@ -22,6 +22,7 @@ _NEGATIVE_BASE = re.compile(
     r"(?P<before>(?:^|[-+*/^(,=<>]|:NOT:|:AND:|:OR:)\s*)-\s*(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)(?P<power>\s*\^)",
     re.IGNORECASE,
 )
+_SKETCH = re.compile(r"^\\{2,}---///", re.MULTILINE)
 _ISEE_PREFIX = re.compile(rb"[<\s]/?isee:")
 _ROOT_TAG = re.compile(rb"<xmile\b")
 _DOCUMENT_TYPE = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
@@ -39,18 +40,19 @@ def read_bytes(path: Path) -> bytes:
 
 
 def vensim_text(path: Path, content: bytes) -> str:
-    """The text of a Vensim file in its declared encoding (UTF-8 when none is declared).
-
-    One rewriting: ``-2^x`` becomes ``-(2+0)^x``, because the parser binds the sign of a literal more tightly
-    than the power, which Vensim does not.
-    """
+    """The equations of a Vensim file in its declared encoding (UTF-8 when none is declared), without its sketch."""
     text = _decode(path, content)
-    equations, mark, sketch = text.partition("\\\\\\---///")
+    parts = _SKETCH.split(text, maxsplit=1)
+    equations = parts[0]
     if "\0" in equations:
         raise ModelFileError(f"{path} holds null characters; it is not a Vensim text model")
     _check_nesting(path, equations)
-    equations = _NEGATIVE_BASE.sub(r"\g<before>-(\g<number>+0)\g<power>", equations)
-    return equations + mark + sketch
+    return _bind_power_before_sign(equations)
+
+
+def _bind_power_before_sign(equations: str) -> str:
+    """``-2^x`` as ``-(2+0)^x``: the parser binds a literal's sign more tightly than the power, Vensim does not."""
+    return _NEGATIVE_BASE.sub(r"\g<before>-(\g<number>+0)\g<power>", equations)
 
 
 def _decode(path: Path, content: bytes) -> str:
@@ -96,7 +98,9 @@ def _check_nesting(path: Path, text: str) -> None:
 def xmile_root(path: Path, content: bytes) -> etree._Element:
     """The root element of an XMILE or Stella file, parsed strictly: no entities, no network, no repair.
 
-    One rewriting: a file that uses the prefix ``isee:`` without declaring it gets the declaration.
+    Three rewritings: a file that uses the prefix ``isee:`` without declaring it gets the declaration; variables
+    that older files put straight under ``model`` move into a ``variables`` element; and the sign of a literal
+    binds after the power, as in `vensim_text`.
     """
     if found := _DOCUMENT_TYPE.search(content):
         line = content.count(b"\n", 0, found.start()) + 1
@@ -110,4 +114,21 @@ def xmile_root(path: Path, content: bytes) -> etree._Element:
         raise ModelFileError(f"{path}, line {error.lineno}: malformed XML ({error.msg}); repair the file") from None
     if etree.QName(root).localname != "xmile" or root.nsmap.get(None) is None:
         raise ModelFileError(f"{path} is XML but not an XMILE model: its root element is {root.tag!r}")
+    space = f"{{{root.nsmap[None]}}}"
+    for model in root.iter(f"{space}model"):
+        _gather_variables(model, space)
+    for equation in root.iter(f"{space}eqn"):
+        if equation.text:
+            _check_nesting(path, equation.text)
+            equation.text = _bind_power_before_sign(equation.text)
     return root
+
+
+def _gather_variables(model: etree._Element, space: str) -> None:
+    loose = [child for child in model if child.tag in {space + tag for tag in ("stock", "flow", "aux", "gf", "module")}]
+    if loose:
+        variables = model.find(f"{space}variables")
+        if variables is None:
+            variables = etree.SubElement(model, f"{space}variables")
+        for child in loose:
+            variables.append(child)

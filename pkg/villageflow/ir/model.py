@@ -128,6 +128,8 @@ class Model(Equations):
         Variables whose value at the start is needed, in evaluation order.
     step_order : tuple of str
         Auxiliaries and held values, in evaluation order.
+    structural : frozenset of str
+        Constants that shaped the equations, such as the order of a delay; no design may vary them.
     """
 
     name: str
@@ -138,6 +140,7 @@ class Model(Equations):
     controls: Mapping[str, Expr]
     initial_order: tuple[str, ...]
     step_order: tuple[str, ...]
+    structural: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return (

@@ -85,16 +85,13 @@ class Stateful:
     Attributes
     ----------
     function : str
-        One of ``smooth, delay, delay_fixed, trend, forecast, sample_if_true``.
+        One of ``smooth, delay, delay_n, delay_fixed, trend, forecast, sample_if_true``.
     arguments : tuple of Expr
-        In the order that `lower.expand` documents for the function.
-    order : int
-        Number of stages of a smooth or delay; 1 for the others.
+        As the function has them; smooths and delays end with initial value and order.
     """
 
     function: str
     arguments: tuple[Expr, ...]
-    order: int = 1
 
 
 Expr: TypeAlias = Num | Ref | Call | TableCall | Stateful

@@ -33,10 +33,8 @@ def _combine(node: Expr, operands: tuple[str, ...]) -> str:
             return f"({operands[0]} {_INFIX[function]} {operands[1]})"
         case Call("negative"):
             return f"(-{operands[0]})"
-        case Call(function):
+        case Call(function) | Stateful(function):
             return f"{function}({', '.join(operands)})"
-        case Stateful(function, _, order):
-            return f"{function}{order if order > 1 else ''}({', '.join(operands)})"
         case TableCall(table):
             name = table if isinstance(table, str) else _table(table)
             return f"{name}({operands[0]})"

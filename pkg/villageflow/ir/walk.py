@@ -47,7 +47,7 @@ def rebuild(expr: Expr, operands: tuple[Expr, ...]) -> Expr:
         case Call():
             return expr if operands == expr.arguments else Call(expr.function, operands)
         case Stateful():
-            return Stateful(expr.function, operands, expr.order)
+            return Stateful(expr.function, operands)
         case TableCall():
             return TableCall(expr.table, operands[0])
 

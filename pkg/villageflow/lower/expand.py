@@ -20,9 +20,14 @@ from dataclasses import dataclass, field
 
 from villageflow.errors import UnsupportedError
 from villageflow.ir.model import Equations, FixedDelay, Hold, Kind
-from villageflow.ir.nodes import Call, Expr, Integral, Num, Ref, Stateful, Table
+from villageflow.ir.nodes import Call, Definition, Expr, Integral, Num, Ref, Stateful, Table
+from villageflow.ir.text import text
 from villageflow.ir.walk import fold, nodes, rebuild
 from villageflow.lower.resolve import TIME, Resolved
+
+
+_MAX_ORDER = 100
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Expanded(Equations):
     """Equations free of `Stateful` nodes and of INITIAL; `auxiliaries` still holds constants and controls."""
 
     kinds: Mapping[str, Kind]
+    structural: frozenset[str]
 
 
 def expand(resolved: Resolved) -> Expanded:
@@ -38,7 +44,7 @@ def expand(resolved: Resolved) -> Expanded:
     auxiliaries: dict[str, Expr] = {}
     fixed = _fixed_ids(resolved)
     for owner, definition in resolved.definitions.items():
-        expander = _Expander(owner, memory, fixed)
+        expander = _Expander(owner, memory, fixed, resolved.definitions)
         match definition:
             case Integral(net_flow, initial):
                 memory.stocks[owner] = Integral(fold(net_flow, expander.node), fold(initial, expander.node))
@@ -47,7 +53,8 @@ def expand(resolved: Resolved) -> Expanded:
             case _:
                 auxiliaries[owner] = fold(definition, expander.node)
     return Expanded(
-        memory.stocks, auxiliaries, memory.holds, memory.delays, memory.initials, resolved.lookups, resolved.kinds
+        memory.stocks, auxiliaries, memory.holds, memory.delays, memory.initials, resolved.lookups, resolved.kinds,
+        frozenset(memory.structural),
     )
 
 
@@ -59,6 +66,7 @@ class _Memory:
     holds: dict[str, Hold] = field(default_factory=dict)
     delays: dict[str, FixedDelay] = field(default_factory=dict)
     initials: dict[str, Expr] = field(default_factory=dict)
+    structural: set[str] = field(default_factory=set)
 
 
 def _fixed_ids(resolved: Resolved) -> set[str]:
@@ -97,8 +105,9 @@ def call(function: str, *arguments: Expr) -> Call:
 class _Expander:
     """Expands the equations of one owner, numbering what it adds."""
 
-    def __init__(self, owner: str, out: _Memory, fixed: set[str]) -> None:
+    def __init__(self, owner: str, out: _Memory, fixed: set[str], definitions: Mapping[str, Definition]) -> None:
         self._owner = owner
+        self._definitions = definitions
         self._out = out
         self._fixed = fixed
         self._count = 0
@@ -106,23 +115,17 @@ class _Expander:
     def node(self, node: Expr, operands: tuple[Expr, ...]) -> Expr:
         if isinstance(node, Call) and node.function == "initial":
             self._count += 1
-            name = f"{self._prefix()}initial"
-            self._out.initials[name] = operands[0]
-            return Ref(name)
+            return self._add_initial("initial", operands[0])
         if not isinstance(node, Stateful):
             return rebuild(node, operands)
         self._count += 1
         match node.function:
             case "smooth":
-                return self._smooth(operands, node.order)
+                return self._smooth(operands, self._order(operands[3], "SMOOTH N"))
             case "delay":
-                return self._delay(operands, node.order)
+                return self._delay(operands, self._order(operands[3], "DELAY"))
             case "delay_n":
-                if node.order > 1 and not self._is_fixed(operands[1]):
-                    raise UnsupportedError(
-                        f"{self._owner!r} uses DELAY N with a delay time that changes; only a fixed delay time is supported"
-                    )
-                return self._delay(operands, node.order)
+                return self._delay_n(operands, self._order(operands[3], "DELAY N"))
             case "trend":
                 return self._trend(operands)
             case "forecast":
@@ -153,8 +156,23 @@ class _Expander:
         self._out.holds[name] = hold
         return Ref(name)
 
+    def _order(self, order: Expr, function: str) -> int:
+        """The number of stages: a literal, or a constant of the model, which no design may vary then."""
+        value = order
+        if isinstance(order, Ref):
+            definition = self._definitions.get(order.name)
+            if definition is not None and not isinstance(definition, (Integral, Table)):
+                value = definition
+                self._out.structural.add(order.name)
+        if isinstance(value, Num) and value.value == int(value.value) and 1 <= value.value <= _MAX_ORDER:
+            return int(value.value)
+        raise UnsupportedError(
+            f"{self._owner!r}: the order of {function} is {text(order)}; only a whole number from 1 to {_MAX_ORDER}, "
+            "or a constant with such a value, is supported"
+        )
+
     def _smooth(self, operands: tuple[Expr, ...], order: int) -> Expr:
-        source, smooth_time, initial = operands
+        source, smooth_time, initial, _ = operands
         stage_time = _stage_time(smooth_time, order)
         for stage in range(1, order + 1):
             this = Ref(f"{self._prefix()}smooth_{stage}")
@@ -164,14 +182,40 @@ class _Expander:
         return source
 
     def _delay(self, operands: tuple[Expr, ...], order: int) -> Expr:
-        source, delay_time, initial = operands
+        source, delay_time, initial, _ = operands
         stage_time = _stage_time(delay_time, order)
         for stage in range(1, order + 1):
-            this = Ref(f"{self._prefix()}delay_{stage}")
-            outflow = call("divide", this, stage_time)
+            outflow = call("divide", Ref(f"{self._prefix()}delay_{stage}"), stage_time)
             self._add_stock(f"delay_{stage}", call("subtract", source, outflow), call("multiply", initial, stage_time))
             source = outflow
         return source
+
+    def _delay_n(self, operands: tuple[Expr, ...], order: int) -> Expr:
+        """DELAY N drops stages that would be shorter than a time step; those dropped stand still."""
+        source, delay_time, initial, _ = operands
+        if order == 1:
+            return self._delay(operands, order)
+        if not self._is_fixed(delay_time):
+            raise UnsupportedError(
+                f"{self._owner!r} uses DELAY N with a delay time that changes; only a fixed delay time is supported"
+            )
+        fitting = call("integer", call("add", call("divide", delay_time, Ref("time_step")), Num(_ROUNDING)))
+        stages = self._add_initial("stages", call("max", Num(1.0), call("min", Num(float(order)), fitting)))
+        stage_time = call("divide", delay_time, stages)
+        output: Expr = Num(0.0)
+        for stage in range(1, order + 1):
+            outflow = call("divide", Ref(f"{self._prefix()}delay_{stage}"), stage_time)
+            running = call("greater_equal", stages, Num(float(stage)))
+            net_flow = call("if_then_else", running, call("subtract", source, outflow), Num(0.0))
+            self._add_stock(f"delay_{stage}", net_flow, call("multiply", initial, stage_time))
+            output = call("if_then_else", running, outflow, output)
+            source = outflow
+        return output
+
+    def _add_initial(self, label: str, expr: Expr) -> Ref:
+        name = self._prefix() + label
+        self._out.initials[name] = expr
+        return Ref(name)
 
     def _trend(self, operands: tuple[Expr, ...]) -> Expr:
         source, average_time, initial_trend = operands

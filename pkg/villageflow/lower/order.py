@@ -41,6 +41,7 @@ def order(source: SourceModel, expanded: Expanded) -> Model:
         controls=controls,
         initial_order=_initial_order(expanded, constants, names, source),
         step_order=step_order,
+        structural=expanded.structural,
     )
 
 

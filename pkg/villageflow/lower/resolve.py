@@ -83,7 +83,11 @@ class _Resolver:
         self.unsupported: list[str] = []
         self._source = source
         self._kinds = kinds
-        self._lookups = lookups
+        self._tables = lookups | {  # in XMILE the graph of an auxiliary is also a table that others may look up
+            v.id: v.definition.table
+            for v in source.variables
+            if isinstance(v.definition, TableCall) and isinstance(v.definition.table, Table)
+        }
         self._owner = source.variables[0] if source.variables else None
 
     def definition(self, variable: SourceVariable) -> Definition:
@@ -139,10 +143,10 @@ class _Resolver:
 
     def _table_function(self, function: str, operands: tuple[Expr, ...]) -> Expr:
         table, argument = operands
-        if not isinstance(table, Ref) or table.name not in self._lookups:
+        if not isinstance(table, Ref) or table.name not in self._tables:
             return self._fault(f"calls {function!r} with a first argument that is not a lookup")
-        base = self._lookups[table.name]
+        base = self._tables[table.name]
         extrapolation, interpolation = _TABLE_FUNCTIONS[function]
         if extrapolation is None or interpolation is None:
-            return TableCall(table.name, argument)
+            return TableCall(base, argument)
         return TableCall(Table(base.x, base.y, extrapolation, interpolation), argument)

@@ -1,0 +1,1 @@
+"""Compiled kernels: elementary functions and the tape interpreter."""
