@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import villageflow.report.plots as plot
     from villageflow import datasets, econometrics, library
     from villageflow.datasets import read_panel
     from villageflow.ensemble.design import Design
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from villageflow.errors import VillageflowError
     from villageflow.integrate.kernel import engine_info
     from villageflow.library import read_model
-    from villageflow.report import plots as plot
 
 _HOME = {
     "Design": "villageflow.ensemble.design",

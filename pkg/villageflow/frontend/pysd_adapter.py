@@ -22,10 +22,6 @@ from typing import Any
 
 import parsimonious
 from lxml import etree
-from pysd.translators.structures import abstract_expressions as ae
-from pysd.translators.structures import abstract_model as am
-from pysd.translators.vensim import vensim_element, vensim_file, vensim_section, vensim_utils
-from pysd.translators.xmile import xmile_element, xmile_file, xmile_section
 
 from villageflow.errors import ModelFileError, UnsupportedError, VillageflowError
 from villageflow.frontend.text import read_bytes, vensim_text, xmile_root
@@ -44,6 +40,13 @@ from villageflow.ir.nodes import (
 )
 from villageflow.ir.source import SourceModel, SourceVariable
 from villageflow.names import canonical
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of what the translators themselves import
+    from pysd.translators.structures import abstract_expressions as ae
+    from pysd.translators.structures import abstract_model as am
+    from pysd.translators.vensim import vensim_element, vensim_file, vensim_section, vensim_utils
+    from pysd.translators.xmile import xmile_element, xmile_file
 
 for _module in (vensim_element, xmile_element):
     _module.eval = ast.literal_eval  # shadows the builtin inside the translators

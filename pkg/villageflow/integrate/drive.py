@@ -140,10 +140,10 @@ class _BlockRunner:
     def run(self, start: int) -> int:
         """Run the block that begins at member `start`; returns its number of members."""
         program = self._program
-        n = min(self._settings.block, self._parameters.shape[1] - start)
+        n: int = min(self._settings.block, self._parameters.shape[1] - start)
         registers, scalar_work, stage_work = self._workspaces()
         while True:
-            needed = self._kernel.run_block(
+            needed: int = self._kernel.run_block(
                 program.code, program.bounds, program.scalars, self._parameters, program.parameter_slots,
                 program.stock_slots, program.flow_slots, program.delays, program.save_slots, program.tables.offsets,
                 program.tables.points, program.tables.below, self._grid_scalars, self._grid.n_steps,

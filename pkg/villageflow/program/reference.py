@@ -204,7 +204,7 @@ class _Run:
         if x != x:
             return NAN
         x0, y0, _ = points[0]
-        result = y0 + (x - x0) * float(tables.below[index])
+        result: float = y0 + (x - x0) * float(tables.below[index])
         for xk, yk, slope in points:
             if x >= xk:
                 result = yk + (x - xk) * slope

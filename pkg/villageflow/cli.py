@@ -1,0 +1,237 @@
+"""The command line: the package's verbs, one line for every mistake, exit code 1."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from villageflow import library
+from villageflow.errors import DesignError, VillageflowError
+
+if TYPE_CHECKING:
+    from villageflow.ir.model import Model
+
+app = typer.Typer(
+    name="villageflow", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Stock-flow models of rural e-commerce: run, ensembles, estimates, calibration.",
+)
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A .mdl, .xmile or .stmx file, or a shipped model's name.")]
+SaveOption = Annotated[str, typer.Option(help="Variables to keep, separated by commas; default all.", metavar="A,B")]
+StepOption = Annotated[float | None, typer.Option(help="Time step, instead of the model's.")]
+FinalOption = Annotated[float | None, typer.Option(help="Final time, instead of the model's.")]
+EveryOption = Annotated[float | None, typer.Option(help="Saving period, instead of the model's.")]
+MethodOption = Annotated[str | None, typer.Option(help="euler or rk4, instead of the model's.")]
+OutputOption = Annotated[Path, typer.Option(help="File to write: .nc or .csv.")]
+
+
+# typer bundles its parser and exports no name for the base of its errors
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def main() -> None:
+    """Entry point of the ``villageflow`` command."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except VillageflowError as error:
+        _fail(str(error))
+    except _UsageError as error:
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        _fail(f"{message.rstrip('.')}; see villageflow --help")
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("stopped")
+    except BrokenPipeError:
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    print(f"villageflow: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _model(name: str) -> Model:
+    if name in library.names() and not Path(name).exists():
+        return library.read(name)
+    return library.read_model(name)
+
+
+def _names(text: str) -> list[str] | None:
+    return [part.strip() for part in text.split(",") if part.strip()] or None
+
+
+@app.command()
+def run(
+    model: ModelArgument,
+    output: Annotated[Path | None, typer.Option(help="File to write: .csv or .nc; default: CSV to the screen.")] = None,
+    params: Annotated[Path | None, typer.Option(help="CSV with columns name,value.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="One parameter; may be repeated.", metavar="NAME=VALUE")] = None,
+    save: SaveOption = "",
+    time_step: StepOption = None,
+    final_time: FinalOption = None,
+    save_every: EveryOption = None,
+    method: MethodOption = None,
+) -> None:
+    """Run a model once."""
+    from villageflow.ensemble.simulate import simulate
+    from villageflow.report.output import check_output, run_frame, save_run
+
+    if output is not None:
+        check_output(output)
+    loaded = _model(model)
+    design = _values(params, set_ or [])
+    ds = simulate(
+        loaded, dict(design) or None, save=_names(save), time_step=time_step, final_time=final_time,
+        save_every=save_every, method=method,
+    )
+    if output is None:
+        run_frame(loaded, ds).to_csv(sys.stdout, index=False, lineterminator="\n")
+    else:
+        save_run(loaded, ds, output)
+
+
+def _values(path: Path | None, assignments: list[str]) -> dict[str, float]:
+    from villageflow.datasets.schemas import read_table
+
+    values: dict[str, float] = {}
+    if path is not None:
+        table = read_table(path, "values")
+        values.update(zip(table["name"], table["value"].astype(float), strict=True))
+    for assignment in assignments:
+        name, equals, number = assignment.partition("=")
+        try:
+            values[name.strip()] = float(number)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise DesignError(f"--set {assignment!r} is not NAME=VALUE with a number; write for instance --set imitation=0.8")
+    return values
+
+
+@app.command()
+def ensemble(
+    model: ModelArgument,
+    output: OutputOption,
+    members: Annotated[int, typer.Option(help="Number of members drawn from the priors.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 1,
+    priors: Annotated[Path | None, typer.Option(help="parameters.csv; default: the one beside the model.")] = None,
+    scenarios: Annotated[Path | None, typer.Option(help="scenarios.csv to run over the same members.")] = None,
+    save: SaveOption = "",
+    time_step: StepOption = None,
+    final_time: FinalOption = None,
+    save_every: EveryOption = None,
+    method: MethodOption = None,
+    threads: Annotated[int | None, typer.Option(help="Default: all processors. Moves no bit of the result.")] = None,
+    flag: Annotated[bool, typer.Option("--flag", help="Keep and mark members that do not stay finite.")] = False,
+) -> None:
+    """Run a model for many draws from its priors."""
+    from villageflow.datasets.schemas import read_table
+    from villageflow.ensemble.design import Design
+    from villageflow.ensemble.simulate import simulate
+    from villageflow.report.output import check_output, save_ensemble
+
+    check_output(output)
+    loaded = _model(model)
+    design = Design.lhs(read_table(_beside(model, priors, "parameters.csv"), "parameters"), n=members, seed=seed)
+    if scenarios is not None:
+        design = design.with_scenarios(read_table(scenarios, "scenarios"))
+    with _progress_bar(f"{loaded.name}, {members} members") as progress:
+        ds = simulate(
+            loaded, design, save=_names(save), time_step=time_step, final_time=final_time, save_every=save_every,
+            method=method, n_threads=threads, errors="flag" if flag else "raise", progress=progress,
+        )
+    save_ensemble(ds, output)
+    failed = int((ds["status"] != -1).sum())
+    runs = ds["status"].size
+    print(f"{output}: {runs} runs, {failed} not finite, {len(ds.data_vars) - 1} variables, {ds.sizes['time']} times")
+
+
+def _beside(model: str, given: Path | None, name: str) -> Path:
+    if given is not None:
+        return given
+    folder = library.path(model) if model in library.names() and not Path(model).exists() else Path(model).parent
+    found = folder / name
+    if not found.is_file():
+        raise DesignError(f"there is no {name} beside {model}; give one with --priors")
+    return found
+
+
+@contextmanager
+def _progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error where someone is watching."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        work = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(work, completed=done, total=total)
+
+
+@app.command()
+def estimate(
+    study: Annotated[str, typer.Argument(help="Name of a study; without one, the studies are listed.")] = "",
+    output: Annotated[Path | None, typer.Option(help="Folder for the table as CSV, Markdown and LaTeX.")] = None,
+) -> None:
+    """Estimate a study on the real panel and print its table."""
+    from villageflow.datasets import load
+    from villageflow.econometrics.studies import STUDIES, run_study, study_names
+    from villageflow.report.tables import to_markdown, write_tables
+
+    if not study:
+        print("\n".join(study_names()))
+        return
+    panel = load(STUDIES[study].panel) if study in STUDIES else load("counties")
+    table = run_study(study, panel)
+    if output is not None:
+        for path in write_tables(table, output):
+            print(path)
+    else:
+        print(to_markdown(table))
+
+
+@app.command()
+def models() -> None:
+    """List the models that ship with the package, and where they are."""
+    for name in library.names():
+        print(f"{name:<24} {library.path(name)}")
+
+
+@app.command()
+def data(name: Annotated[str, typer.Argument(help="A table; without one, the tables are listed.")] = "") -> None:
+    """List the shipped data, or print one table as CSV."""
+    from villageflow import datasets
+
+    if not name:
+        print("\n".join(datasets.names()))
+    else:
+        datasets.load(name).to_csv(sys.stdout, lineterminator="\n")
+
+
+@app.command()
+def info(model: Annotated[str, typer.Argument(help="A model file or name; without one, the engine.")] = "") -> None:
+    """Describe the engine, or a model."""
+    from villageflow.integrate.kernel import engine_info
+    from villageflow.report.output import describe
+
+    if model:
+        print(describe(_model(model)))
+    else:
+        print("\n".join(f"{key:<10} {value}" for key, value in engine_info().items()))
+
+
+@app.command()
+def reproduce(
+    clean: Annotated[bool, typer.Option("--clean", help="Remove what was built before and start from nothing.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Compare with results/expected.json.")] = False,
+    accept: Annotated[bool, typer.Option("--accept", help="Make this run the committed record.")] = False,
+) -> None:
+    """Rebuild every result, table, figure and the paper of this checkout."""
+    from villageflow.report.workflow import reproduce as rebuild
+
+    raise typer.Exit(rebuild(Path.cwd(), clean=clean, check=check, accept=accept))

@@ -1,0 +1,355 @@
+"""The regressions on the shipped panels, each declared once as data, and a placebo for what selection does.
+
+Counties: villages on own lagged villages (crowding) and on lagged villages elsewhere in the city (contagion).
+Provinces: growth of the rural population on digital finance, income ratio, product and urbanisation, and on
+Taobao villages. The panels are arguments, so that the same studies run on simulated ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from villageflow.econometrics.estimate import Covariance, Estimate, Estimator, Spec
+from villageflow.econometrics.fit import coefficients, estimate
+from villageflow.econometrics.terms import evaluate
+from villageflow.errors import EstimationError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Column:
+    """One declared regression of a study."""
+
+    label: str
+    spec: Spec
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as data: the panel it needs, how that is prepared, its regressions by block, what to know."""
+
+    title: str
+    panel: str
+    hypotheses: tuple[str, ...]
+    prepare: Callable[[pd.DataFrame], pd.DataFrame]
+    blocks: Mapping[str, tuple[Column, ...]]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Estimates that stand side by side: same kind of covariance in all columns."""
+
+    title: str
+    columns: tuple[tuple[str, Estimate], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class StudyTable:
+    """What a study found, ready for `villageflow.report.tables`."""
+
+    name: str
+    title: str
+    blocks: tuple[Block, ...]
+    notes: tuple[str, ...]
+
+    def __getitem__(self, key: tuple[str, str]) -> Estimate:
+        """The estimate at (block title, column label)."""
+        for block in self.blocks:
+            for label, result in block.columns:
+                if (block.title, label) == key:
+                    return result
+        raise KeyError(key)
+
+
+def study_names() -> tuple[str, ...]:
+    """The names that `run_study` knows."""
+    return tuple(sorted(STUDIES))
+
+
+def run_study(name: str, panel: pd.DataFrame) -> StudyTable:
+    """Run all regressions of a study.
+
+    Parameters
+    ----------
+    name : str
+        One of `study_names`.
+    panel : pandas.DataFrame
+        The panel that ``STUDIES[name].panel`` names, such as ``datasets.load("counties")``.
+
+    Returns
+    -------
+    StudyTable
+        One estimate per declared column; nothing is chosen by what was found.
+
+    Raises
+    ------
+    EstimationError
+        If the study is unknown or the panel does not support one of its regressions.
+    """
+    study = _study(name)
+    prepared = study.prepare(panel)
+    blocks = tuple(
+        Block(title, tuple((column.label, estimate(column.spec, prepared)) for column in columns))
+        for title, columns in study.blocks.items()
+    )
+    return StudyTable(name, study.title, blocks, study.notes)
+
+
+def prepare_counties(panel: pd.DataFrame) -> pd.DataFrame:
+    """Add ``elsewhere`` and the outcomes of counties listed the year before.
+
+    ``elsewhere`` : villages of the other counties of the city in the year. Complete although only counties
+    that were ever listed have rows, because the others have none. ``villages_listed``, ``growth_listed`` :
+    villages, and their growth, where the county had at least one the year before, else missing; such a county
+    has rows whatever happened next, so this sample is not selected on the outcome.
+    """
+    villages = panel["villages"].astype("float64")
+    time = panel.index.get_level_values(1)
+    total = villages.groupby([panel["province"].to_numpy(), panel["city"].to_numpy(), time]).transform("sum")
+    before = evaluate("lag(villages)", panel)
+    growth = evaluate("d(log1p(villages))", panel)
+    return panel.assign(
+        villages=villages,
+        elsewhere=total - villages,
+        villages_listed=villages.where(before > 0),
+        growth_listed=growth.where(before > 0),
+    )
+
+
+def prepare_provinces(panel: pd.DataFrame) -> pd.DataFrame:
+    """Add ``gdp_per_head`` (yuan/person/year) and ``digital_finance`` (index over 100)."""
+    return panel.assign(
+        gdp_per_head=1e6 * panel["gdp"] / panel["resident_population"],
+        digital_finance=panel["digital_finance_index"] / 100,
+    )
+
+
+def mean_reversion_placebo(
+    panel: pd.DataFrame, name: str = "county_crowding", *, n_draws: int = 200, seed: int = 20140101
+) -> pd.DataFrame:
+    """What the county regressions give where there is neither crowding nor contagion.
+
+    Counts are drawn as Poisson around a fixed county mean that grows with its province: m(c, t) = sum over t
+    of the county's villages x share of year t in its province's villages. Counties without any village in a
+    draw lose their rows, as in the rosters. What the regressions then find is due to noise in the lagged
+    count, to ln(1 + x) and to selection alone: the yardstick for the estimates, in place of 1 or 0.
+
+    Parameters
+    ----------
+    panel : pandas.DataFrame
+        The county panel: indexed (entity, time), columns province, city, villages.
+    name : str
+        A study on that panel.
+    n_draws : int
+        Number of simulated panels, at least 2.
+    seed : int
+        Seed of the draws; draw i depends on the seed and i only.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed (block, column, term): ``estimate`` on the data, ``placebo_mean``, ``placebo_sd``, ``lower``
+        and ``upper`` (2.5 and 97.5 percent of the draws), ``share_below`` (draws below the estimate),
+        ``n_draws`` (draws in which the regression could be run).
+
+    Notes
+    -----
+    The means are plugged in from the data, so they vary more than the true ones and the placebo reverts less
+    than pure noise would: a conservative yardstick. Counties that were never listed have mean zero here.
+    """
+    if n_draws < 2:
+        raise EstimationError(f"n_draws is {n_draws}; use at least 2.")
+    study = _study(name)
+    villages = panel["villages"].astype("float64")
+    by_year = villages.groupby([panel["province"].to_numpy(), panel.index.get_level_values(1)]).transform(
+        "sum"
+    )
+    by_province = villages.groupby(panel["province"].to_numpy()).transform("sum")
+    mean = (villages.groupby(level=0).transform("sum") * by_year / by_province).to_numpy()
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for draw in range(n_draws):
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(draw,)))
+        drawn = panel.assign(villages=rng.poisson(mean))
+        drawn = drawn[drawn["villages"].groupby(level=0).transform("sum") > 0]
+        for key, value in _coefficients(study, drawn).items():
+            found.setdefault(key, []).append(value)
+    actual = _coefficients(study, panel)
+    rows = {key: _summary(actual[key], np.asarray(found[key])) for key in actual if key in found}
+    frame = pd.DataFrame(rows).T
+    frame.index.names = ["block", "column", "term"]
+    return frame.astype({"n_draws": "int64"})
+
+
+def _study(name: str) -> Study:
+    if name not in STUDIES:
+        raise EstimationError(f"No study is called {name!r}. {did_you_mean(name, STUDIES)}")
+    return STUDIES[name]
+
+
+def _coefficients(study: Study, panel: pd.DataFrame) -> dict[tuple[str, str, str], float]:
+    prepared = study.prepare(panel)
+    found: dict[tuple[str, str, str], float] = {}
+    for title, columns in study.blocks.items():
+        for column in columns:
+            try:
+                params = coefficients(column.spec, prepared)
+            except EstimationError:
+                continue  # this draw does not support the regression; n_draws of the summary shows it
+            found |= {(title, column.label, str(term)): float(value) for term, value in params.items()}
+    return found
+
+
+def _summary(actual: float, draws: np.ndarray[tuple[int], np.dtype[np.float64]]) -> dict[str, float]:
+    lower, upper = np.quantile(draws, [0.025, 0.975])
+    return {
+        "estimate": actual,
+        "placebo_mean": float(draws.mean()),
+        "placebo_sd": float(draws.std(ddof=1)),
+        "lower": float(lower),
+        "upper": float(upper),
+        "share_below": float((draws < actual).mean()),
+        "n_draws": float(len(draws)),
+    }
+
+
+def _columns(base: Spec, formulas: Mapping[str, str], **times: tuple[int, ...]) -> tuple[Column, ...]:
+    """Columns that share everything but the formula and, where named by position, the times."""
+    found = []
+    for i, (label, formula) in enumerate(formulas.items(), start=1):
+        spec = replace(base, formula=formula, times=times.get(f"column_{i}", base.times))
+        found.append(Column(label, spec))
+    return tuple(found)
+
+
+def _county_base(estimator: Estimator) -> Spec:
+    return Spec("", estimator, effects=("province*time",), cluster="city", times=(2015, 2016))
+
+
+def _province_base(cov: Covariance, times: tuple[int, ...]) -> Spec:
+    return Spec("", "within", effects=("entity", "time"), cov=cov, times=times)
+
+
+_OWN, _ELSEWHERE = "log1p(lag(villages))", "log1p(lag(elsewhere))"
+_GROWTH = "d(ln(rural_population))"
+_FINANCE, _RATIO = "lag(digital_finance)", "lag(urban_rural_income_ratio)"
+_PRODUCT, _URBAN = "lag(ln(gdp_per_head))", "lag(urbanisation)"
+_LABEL = "lag(log1p(taobao_villages))"
+_ALL_YEARS = tuple(range(2012, 2023))
+_PROVINCE_FORMULAS = {
+    "all four": f"{_GROWTH} ~ {_FINANCE} + {_RATIO} + {_PRODUCT} + {_URBAN}",
+    "without income ratio": f"{_GROWTH} ~ {_FINANCE} + {_PRODUCT} + {_URBAN}",
+    "without urbanisation": f"{_GROWTH} ~ {_FINANCE} + {_RATIO} + {_PRODUCT}",
+    "urbanisation two years before": f"{_GROWTH} ~ {_FINANCE} + {_RATIO} + {_PRODUCT} + lag({_URBAN})",
+}
+
+STUDIES: Mapping[str, Study] = {
+    "county_crowding": Study(
+        title="Taobao villages by county, 2015 and 2016, on villages one year before",
+        panel="counties",
+        hypotheses=("H02", "H03"),
+        prepare=prepare_counties,
+        blocks={
+            "Poisson (headline)": _columns(
+                _county_base("poisson"),
+                {
+                    "own": f"villages ~ {_OWN}",
+                    "own and elsewhere": f"villages ~ {_OWN} + {_ELSEWHERE}",
+                    "2015": f"villages ~ {_OWN} + {_ELSEWHERE}",
+                    "2016": f"villages ~ {_OWN} + {_ELSEWHERE}",
+                    "listed before": f"villages_listed ~ {_OWN} + {_ELSEWHERE}",
+                },
+                column_3=(2015,),
+                column_4=(2016,),
+            ),
+            "log growth": _columns(
+                _county_base("within"),
+                {
+                    "own": f"d(log1p(villages)) ~ {_OWN}",
+                    "own and elsewhere": f"d(log1p(villages)) ~ {_OWN} + {_ELSEWHERE}",
+                    "2015": f"d(log1p(villages)) ~ {_OWN} + {_ELSEWHERE}",
+                    "2016": f"d(log1p(villages)) ~ {_OWN} + {_ELSEWHERE}",
+                    "listed before": f"growth_listed ~ {_OWN} + {_ELSEWHERE}",
+                },
+                column_3=(2015,),
+                column_4=(2016,),
+            ),
+        },
+        notes=(
+            "Regressors are ln(1 + x) of counts, because many lagged counts are zero. Poisson "
+            "keeps zero outcomes and estimates the log of the expected count; log growth is ln(1 + "
+            "villages) less its lag, and its coefficient compares with the Poisson one less 1.",
+            "Growth in proportion to the villages a county has does not give a coefficient of 1: ln(1 "
+            "+ x) compresses small counts and noise in the lag flattens. The yardstick of both "
+            "coefficients is the placebo, in which there is neither crowding nor contagion.",
+            "Elsewhere: villages in the other counties of the same city, complete because counties "
+            "without rows have no villages.",
+            "No county effects: with two periods the lag would be biased downwards by about half or "
+            "more (Nickell), so own villages also stand for lasting differences between counties.",
+            "Only counties listed at least once in 2014-2016 have rows. The column 'listed before' "
+            "keeps counties with a village the year before, which have rows whatever happened next: "
+            "no selection on the outcome. Regression to the mean remains in every column.",
+        ),
+    ),
+    "rural_population": Study(
+        title="Growth of the rural population of 31 provinces, 2012-2022",
+        panel="provinces",
+        hypotheses=("H01",),
+        prepare=prepare_provinces,
+        blocks={
+            "clustered by province": _columns(
+                _province_base("clustered", _ALL_YEARS), _PROVINCE_FORMULAS, column_4=_ALL_YEARS[1:]
+            ),
+            "Driscoll-Kraay": _columns(
+                _province_base("driscoll-kraay", _ALL_YEARS), _PROVINCE_FORMULAS, column_4=_ALL_YEARS[1:]
+            ),
+        },
+        notes=(
+            "Regressors are one year before: a level at the end of the year before is given when the "
+            "growth of the year begins, while product per head and urbanisation of the same year "
+            "contain the population itself. Digital finance is the index over 100, urbanisation is in "
+            "percent.",
+            "Rural population is resident population times one minus urbanisation, so urbanisation of "
+            "the same year is the outcome in other words and no regressor. Its lag still shares the "
+            "rural population of the year before with the outcome, and error in it gives a positive "
+            "coefficient by itself: hence a column without it and one with its second lag, from 2013, "
+            "the first year for which that comes from one export.",
+            "With province effects a regressor that contains the past population is predetermined, "
+            "not exogenous: a bias of order 1/11 remains (Nickell). The estimates describe; they do "
+            "not say what a change of digital finance would do.",
+            "The income ratio comes from an interpolated series with changes of definition: a column "
+            "goes without.",
+            "Most of the variation of the digital finance index is common to all provinces and taken "
+            "by the year effects. The two blocks have the same coefficients and differ in their "
+            "errors only.",
+        ),
+    ),
+    "villages_and_rural_population": Study(
+        title="Growth of the rural population on Taobao villages the year before, by province",
+        panel="provinces",
+        hypotheses=("H01",),
+        prepare=prepare_provinces,
+        blocks={
+            "clustered by province": _columns(
+                _province_base("clustered", (2015, 2016, 2017, 2019)),
+                {
+                    "villages of 2014-16": f"{_GROWTH} ~ {_LABEL}",
+                    "and 2018": f"{_GROWTH} ~ {_LABEL}",
+                    "with controls": f"{_GROWTH} ~ {_LABEL} + {_FINANCE} + {_PRODUCT} + {_URBAN}",
+                },
+                column_1=(2015, 2016, 2017),
+            )
+        },
+        notes=(
+            "Rosters appear in the autumn or winter of a year and population is counted at its end, "
+            "so villages of one year stand before the growth of the next. Villages enter as ln(1 + "
+            "villages).",
+            "Villages of 2018 are known for the six provinces with most of them: those rows are "
+            "selected on the regressor. Villages of 2017, known for three provinces, are not used.",
+            "With three or four periods Driscoll-Kraay errors have no meaning and are not given.",
+        ),
+    ),
+}

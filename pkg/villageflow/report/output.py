@@ -1,0 +1,77 @@
+"""Results to files and text: the formats that the command line writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from villageflow.errors import ReportError
+from villageflow.ir.model import Kind, Model
+
+SUFFIXES = (".csv", ".nc")
+
+
+def check_output(path: Path) -> Path:
+    """Refuse an output that could not be written, before anything is computed."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ReportError(f"{path}: results are written as {' or '.join(SUFFIXES)}; {path.suffix or 'no suffix'} is neither")
+    if path.is_dir():
+        raise ReportError(f"{path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise ReportError(f"{path}: the folder {path.parent} does not exist; make it first")
+    return path
+
+
+def run_frame(model: Model, ds: xr.Dataset) -> pd.DataFrame:
+    """One run as a table: ``time`` and one column for each variable, named as the model writes it.
+
+    Parameters
+    ----------
+    model : Model
+    ds : Dataset
+        Result of one member.
+    """
+    columns: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {"time": ds["time"].to_numpy()}
+    for name in ds.data_vars:
+        variable = model.variables.get(str(name))
+        if variable is not None:
+            columns[variable.name] = ds[name].isel(member=0).to_numpy()
+    return pd.DataFrame(columns)
+
+
+def save_run(model: Model, ds: xr.Dataset, path: Path) -> None:
+    """Write one run as ``.csv`` (see `run_frame`) or ``.nc``."""
+    if path.suffix.lower() == ".csv":
+        run_frame(model, ds).to_csv(path, index=False, lineterminator="\n")
+    else:
+        save_netcdf(ds, path)
+
+
+def save_ensemble(ds: xr.Dataset, path: Path) -> None:
+    """Write an ensemble as ``.nc``, or ``.csv`` with one row for each scenario, member and time."""
+    if path.suffix.lower() == ".csv":
+        ds.drop_vars("status").to_dataframe().to_csv(path, lineterminator="\n")
+    else:
+        save_netcdf(ds, path)
+
+
+def save_netcdf(ds: xr.Dataset, path: Path) -> None:
+    """Write netCDF-4 without dates, so that equal results give equal files."""
+    path.unlink(missing_ok=True)
+    ds.to_netcdf(path, engine="h5netcdf")
+
+
+def describe(model: Model) -> str:
+    """A model in a few lines of text."""
+    counts = {kind: sum(1 for v in model.variables.values() if v.kind is kind) for kind in Kind}
+    lines = [
+        f"model      {model.name}",
+        f"sha256     {model.digest}",
+        f"method     {model.method}",
+        f"time unit  {model.time_units or 'not stated'}",
+        "variables  " + ", ".join(f"{count} {kind.value}" for kind, count in counts.items() if count),
+    ]
+    return "\n".join(lines)

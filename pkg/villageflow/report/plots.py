@@ -1,0 +1,159 @@
+"""Figures: fans of an ensemble, paths of a few series. Matplotlib is imported when a figure is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import xarray as xr
+
+from villageflow.errors import ReportError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
+
+_STYLE: Final[Any] = {
+    "font.size": 8.5, "axes.spines.top": False, "axes.spines.right": False, "axes.labelsize": 8.5,
+    "legend.frameon": False, "legend.fontsize": 8, "lines.linewidth": 1.4, "figure.dpi": 150,
+    "svg.hashsalt": "villageflow", "pdf.fonttype": 42, "axes.grid": True, "grid.alpha": 0.25, "grid.linewidth": 0.5,
+}
+
+
+def new_figure(*, columns: int = 1, width: float = 6.3, height: float = 2.8) -> tuple[Figure, list[Axes]]:
+    """A figure of one row in the package's style.
+
+    Parameters
+    ----------
+    columns : int
+        Number of panels.
+    width, height : float
+        Inches.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure as MplFigure
+
+    with mpl.rc_context(_STYLE):
+        figure = MplFigure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(1, columns, squeeze=False)[0]
+    return figure, list(axes)
+
+
+def fan(
+    values: xr.DataArray,
+    *,
+    ax: Axes | None = None,
+    levels: Sequence[float] = (0.5, 0.9),
+    colour: str = COLOURS[0],
+    label: str | None = None,
+    scale: float = 1.0,
+    unit: str | None = None,
+) -> Axes:
+    """Median and central bands over members.
+
+    Parameters
+    ----------
+    values : DataArray
+        Dimensions ``member`` and ``time``; members that are not finite are left out and counted in the label.
+    ax : Axes, optional
+        Default: a new figure.
+    levels : sequence of float
+        Central probabilities of the bands.
+    colour : str
+    label : str, optional
+        Name in the legend.
+    scale : float
+        Values are divided by it.
+    unit : str, optional
+        Unit of the divided values; default the variable's.
+
+    Returns
+    -------
+    Axes
+    """
+    if set(values.dims) != {"member", "time"}:
+        raise ReportError(f"a fan needs the dimensions member and time; {values.name!r} has {tuple(values.dims)}: select first")
+    if ax is None:
+        ax = new_figure()[1][0]
+    table = values.transpose("time", "member").to_numpy() / scale
+    keep = np.isfinite(table).all(axis=0)
+    if not keep.any():
+        raise ReportError(f"no member of {values.name!r} is finite; there is nothing to draw")
+    left_out = int((~keep).sum())
+    times = values["time"].to_numpy()
+    for level in sorted(levels, reverse=True):
+        low, high = np.quantile(table[:, keep], [(1 - level) / 2, (1 + level) / 2], axis=1)
+        ax.fill_between(times, low, high, color=colour, alpha=0.18, linewidth=0)
+    text = label if not left_out else f"{label or ''} ({left_out} not finite left out)".strip()
+    ax.plot(times, np.median(table[:, keep], axis=1), color=colour, label=text)
+    _label_axes(ax, values, unit)
+    return ax
+
+
+def lines(
+    series: Mapping[str, xr.DataArray], *, ax: Axes | None = None, scale: float = 1.0, unit: str | None = None
+) -> Axes:
+    """Paths over time, one colour each.
+
+    Parameters
+    ----------
+    series : mapping of str to DataArray
+        Legend name to values with the one dimension ``time``.
+    ax : Axes, optional
+    scale : float
+        Values are divided by it.
+    unit : str, optional
+        Unit of the divided values; default that of the first series.
+    """
+    if ax is None:
+        ax = new_figure()[1][0]
+    for (label, values), colour in zip(series.items(), COLOURS * (1 + len(series) // len(COLOURS)), strict=False):
+        if values.dims != ("time",):
+            raise ReportError(f"{label!r} has the dimensions {tuple(values.dims)}; a path has time alone: select first")
+        ax.plot(values["time"].to_numpy(), values.to_numpy() / scale, color=colour, label=label)
+        _label_axes(ax, values, unit)
+    if len(series) > 1:
+        ax.legend()
+    return ax
+
+
+def _label_axes(ax: Axes, values: xr.DataArray, unit: str | None) -> None:
+    unit = values.attrs.get("units", "") if unit is None else unit
+    name = values.attrs.get("long_name", str(values.name))
+    if not ax.get_ylabel():
+        ax.set_ylabel(f"{name} ({unit})" if unit else str(name))
+    ax.set_xlabel(values["time"].attrs.get("units", "time").lower() or "time")
+
+
+def save_figure(figure: Figure, path: Path, *, alt: str) -> Path:
+    """Write a vector figure whose bytes depend on its content alone.
+
+    Parameters
+    ----------
+    figure : Figure
+    path : Path
+        Ends in ``.svg``, ``.pdf`` or ``.png``.
+    alt : str
+        What the figure shows, for readers who cannot see it; kept in the file.
+
+    Returns
+    -------
+    Path
+    """
+    import matplotlib as mpl
+
+    metadata: dict[str, Any] = {
+        ".svg": {"Date": None, "Description": alt}, ".pdf": {"CreationDate": None, "Subject": alt},
+        ".png": {"Description": alt, "Software": None},
+    }.get(path.suffix.lower(), {})
+    if not metadata:
+        raise ReportError(f"{path}: figures are written as .svg, .pdf or .png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(_STYLE):
+        figure.savefig(path, metadata=metadata)
+    return path
