@@ -15,7 +15,11 @@ CHECKED = os.environ.get("VILLAGEFLOW_CHECKED_KERNELS") == "1"
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 # Neither of these may be relaxed: contraction and fast-math would make results differ between machines.
 FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-INSTRUCTION_SETS = {"v2": ["-march=x86-64-v2"], "v3": ["-march=x86-64-v3"], "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
+INSTRUCTION_SETS = {
+    "v2": ["-march=x86-64-v2"],
+    "v3": ["-march=x86-64-v3"],
+    "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+}
 if not X86:
     INSTRUCTION_SETS = {"base": []}
 

@@ -21,7 +21,9 @@ app = typer.Typer(
     help="Stock-flow models of rural e-commerce: run, ensembles, estimates, calibration.",
 )
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A .mdl, .xmile or .stmx file, or a shipped model's name.")]
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A .mdl, .xmile or .stmx file, or a shipped model's name.")
+]
 SaveOption = Annotated[str, typer.Option(help="Variables to keep, separated by commas; default all.", metavar="A,B")]
 StepOption = Annotated[float | None, typer.Option(help="Time step, instead of the model's.")]
 FinalOption = Annotated[float | None, typer.Option(help="Final time, instead of the model's.")]
@@ -70,7 +72,9 @@ def run(
     model: ModelArgument,
     output: Annotated[Path | None, typer.Option(help="File to write: .csv or .nc; default: CSV to the screen.")] = None,
     params: Annotated[Path | None, typer.Option(help="CSV with columns name,value.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="One parameter; may be repeated.", metavar="NAME=VALUE")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="One parameter; may be repeated.", metavar="NAME=VALUE")
+    ] = None,
     save: SaveOption = "",
     time_step: StepOption = None,
     final_time: FinalOption = None,
@@ -109,7 +113,7 @@ def _values(path: Path | None, assignments: list[str]) -> dict[str, float]:
         except ValueError:
             equals = ""
         if not equals:
-            raise DesignError(f"--set {assignment!r} is not NAME=VALUE with a number; write for instance --set imitation=0.8")
+            raise DesignError(f"--set {assignment!r} is not NAME=VALUE with a number; write --set imitation=0.8")
     return values
 
 
@@ -227,7 +231,7 @@ def info(model: Annotated[str, typer.Argument(help="A model file or name; withou
 
 @app.command()
 def reproduce(
-    clean: Annotated[bool, typer.Option("--clean", help="Remove what was built before and start from nothing.")] = False,
+    clean: Annotated[bool, typer.Option("--clean", help="Remove what was built and start from nothing.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Compare with results/expected.json.")] = False,
     accept: Annotated[bool, typer.Option("--accept", help="Make this run the committed record.")] = False,
 ) -> None:

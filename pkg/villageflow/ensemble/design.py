@@ -61,6 +61,7 @@ class Design:
         n : int
             Number of members.
         seed : int
+            Of the draw.
 
         Returns
         -------
@@ -75,7 +76,8 @@ class Design:
         """Scrambled Sobol points over priors; `n` must be a power of two."""
         _check_count(n)
         if n & (n - 1):
-            raise DesignError(f"a Sobol design has {n} members; it must be a power of two, such as {2 ** n.bit_length()}")
+            near = 2 ** n.bit_length()
+            raise DesignError(f"a Sobol design has {n} members; it must be a power of two, such as {near}")
         sampler = qmc.Sobol(d=len(priors), rng=np.random.default_rng(seed))
         return cls(_from_unit(priors, sampler.random(n)), seed=seed, kind=f"scrambled Sobol, n = {n}")
 
@@ -83,8 +85,9 @@ class Design:
     def draws(cls, priors: pd.DataFrame, *, n: int, seed: int) -> Design:
         """Independent draws from priors; member `i` stays the same when `n` grows."""
         _check_count(n)
-        rows = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i,))).random(len(priors)) for i in range(n)]
-        return cls(_from_unit(priors, np.array(rows).reshape(n, len(priors))), seed=seed, kind=f"independent draws, n = {n}")
+        streams = [np.random.SeedSequence(seed, spawn_key=(i,)) for i in range(n)]
+        rows = np.array([np.random.default_rng(stream).random(len(priors)) for stream in streams])
+        return cls(_from_unit(priors, rows.reshape(n, len(priors))), seed=seed, kind=f"independent draws, n = {n}")
 
     @classmethod
     def grid(cls, **values: Sequence[float]) -> Design:
@@ -170,7 +173,7 @@ def _broadcast(values: Mapping[str, float | Sequence[float] | Floats]) -> pd.Dat
         except (TypeError, ValueError):
             raise DesignError(f"{name!r} is {value!r}; a parameter is a number or a list of numbers") from None
         if columns[name].ndim != 1:
-            raise DesignError(f"{name!r} has {columns[name].ndim} dimensions; a parameter has one value for each member")
+            raise DesignError(f"{name!r} has {columns[name].ndim} dimensions; a parameter has one value a member")
     lengths = {len(column) for column in columns.values()} - {1}
     if len(lengths) > 1:
         shown = ", ".join(f"{name} ({len(column)})" for name, column in columns.items())
@@ -236,7 +239,8 @@ def quantile(prior: pd.Series, probability: Floats) -> Floats:
         ``loguniform`` is uniform in the logarithm; ``normal`` and ``lognormal`` (normal in the logarithm) have their
         median at the mode and a standard deviation of (upper - lower) / 3.92 on that scale, truncated to
         [lower, upper]. Equal bounds are a fixed value.
-    probability : (n,) array in [0, 1]
+    probability : (n,) array
+        In [0, 1].
 
     Returns
     -------
@@ -252,7 +256,8 @@ def quantile(prior: pd.Series, probability: Floats) -> Floats:
     if kind in ("loguniform", "lognormal"):
         if lower <= 0:
             raise DesignError(f"parameter {name!r} is {kind} with lower bound {lower:g}; it must be above 0")
-        values = np.exp(_on_scale(kind.removeprefix("log"), math.log(lower), math.log(mode), math.log(upper), probability))
+        logs = math.log(lower), math.log(mode), math.log(upper)
+        values = np.exp(_on_scale(kind.removeprefix("log"), *logs, probability))
     else:
         values = _on_scale(kind, lower, mode, upper, probability)
     return np.clip(values, lower, upper)

@@ -13,7 +13,9 @@ from villageflow.program.program import Program
 from villageflow.timegrid import TimeGrid
 
 
-def provenance(model: Model, program: Program, grid: TimeGrid, design: Design, method: str) -> dict[str, str | int | float]:
+def provenance(
+    model: Model, program: Program, grid: TimeGrid, design: Design, method: str
+) -> dict[str, str | int | float]:
     """Attributes of a result.
 
     Returns

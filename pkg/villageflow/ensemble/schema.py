@@ -16,7 +16,9 @@ SCENARIO: Final = "scenario"
 STATUS: Final = "status"
 FINISHED: Final = -1
 
-STATUS_TEXT: Final = "-1 = finished; k = first step at which a stock or a saved variable was not finite (0 = at the start)"
+STATUS_TEXT: Final = (
+    "-1 = finished; k = first step at which a stock or a saved variable was not finite (0 = at the start)"
+)
 
 
 def labelled(

@@ -49,6 +49,7 @@ def simulate(
     Parameters
     ----------
     model : Model
+        As `read_model` gives it.
     design : Design, DataFrame, dict or None
         Members. A dict maps parameters to one value or to one value for each member; None is one run as the model
         file has it.
@@ -160,7 +161,8 @@ class _Run:
         size = 8 * n_runs * len(saves) * len(grid.save_steps())
         if size > _MAX_RESULT_BYTES:
             raise DesignError(
-                f"{n_runs} runs x {len(grid.save_steps())} times x {len(saves)} variables need {size / 1024**3:.1f} GB; "
+                f"{n_runs} runs x {len(grid.save_steps())} times x {len(saves)} variables need "
+                f"{size / 1024**3:.1f} GB; "
                 "name fewer variables in save=, or save less often"
             )
 
@@ -212,13 +214,14 @@ class _Run:
         )
         culprits = np.flatnonzero(~np.isfinite(values[:, step, 0]))
         first = names[int(culprits[0])] if len(culprits) else "a variable"
-        written = self.model.variables[first].name if first in self.model.variables else first.split(".")[0].lstrip("#")
+        variable = self.model.variables.get(first.split(".")[0].lstrip("#"))
+        written = variable.name if variable else first
         value = values[int(culprits[0]), step, 0] if len(culprits) else np.nan
         where = f", scenario {scenario!r}" if self.design.scenarios else ""
-        shown = ", ".join(f"{name} = {value:g}" for name, value in zip(self.varied, result.parameters[:, member], strict=True))
+        shown = ", ".join(f"{name} = {v:g}" for name, v in zip(self.varied, result.parameters[:, member], strict=True))
         raise SimulationError(
-            f"{len(failed)} of {len(result.status)} members are not finite; member {member}{where}: {written!r} is {value} "
-            f"at time {self.grid.time_at(step):g} (step {step}){' with ' + shown if shown else ''}; "
+            f"{len(failed)} of {len(result.status)} members are not finite; member {member}{where}: {written!r} "
+            f"is {value} at time {self.grid.time_at(step):g} (step {step}){' with ' + shown if shown else ''}; "
             'shorten the time step, mend the equation, or pass errors="flag" to keep the others'
         )
 
@@ -248,7 +251,8 @@ class _Run:
             if name not in self.saves:
                 rows = [result.parameters[j] for result in results.values()]
                 shared = name not in changed
-                coords[name] = labelled(model, name, rows[0] if shared else join(rows), (MEMBER,) if shared else dims[:-1])
+                values = rows[0] if shared else join(rows)
+                coords[name] = labelled(model, name, values, (MEMBER,) if shared else dims[:-1])
         attributes = provenance(model, self.program, self.grid, design, self.settings.method)
         return xr.Dataset(data, coords=coords, attrs=attributes)
 

@@ -66,10 +66,13 @@ def run_program(
     Parameters
     ----------
     program : Program
+        What to run.
     grid : TimeGrid
+        When.
     parameters : (n_parameters, n_members) float64, C order
         Values of ``program.parameters``.
     settings : RunSettings
+        How.
 
     Returns
     -------

@@ -17,6 +17,7 @@ def lower(source: SourceModel) -> Model:
     Parameters
     ----------
     source : SourceModel
+        As a reader of `frontend` gives it.
 
     Returns
     -------

@@ -25,7 +25,6 @@ from villageflow.ir.text import text
 from villageflow.ir.walk import fold, nodes, rebuild
 from villageflow.lower.resolve import TIME, Resolved
 
-
 _MAX_ORDER = 100
 _ROUNDING = 1e-6
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from villageflow.errors import LoweringError, UnsupportedError
 from villageflow.ir.model import CONTROL_IDS, Kind, Model, Variable
-from villageflow.ir.nodes import Call, Expr, Num, Ref, Table
+from villageflow.ir.nodes import Call, Expr, Num, Ref
 from villageflow.ir.source import SourceModel, SourceVariable
 from villageflow.ir.text import text
 from villageflow.ir.walk import children

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from villageflow.errors import LoweringError, UnsupportedError, did_you_mean
 from villageflow.ir.functions import FUNCTIONS
 from villageflow.ir.model import CONTROL_IDS, Kind
-from villageflow.ir.nodes import Call, Definition, Expr, Extrapolation, Integral, Interpolation, Num, Ref, Table, TableCall
+from villageflow.ir.nodes import (
+    Call,
+    Definition,
+    Expr,
+    Extrapolation,
+    Integral,
+    Interpolation,
+    Num,
+    Ref,
+    Table,
+    TableCall,
+)
 from villageflow.ir.source import SourceModel, SourceVariable
 from villageflow.ir.walk import fold, rebuild
 

@@ -22,6 +22,7 @@ def compile_model(model: Model, *, varied: Collection[str] = (), saves: Sequence
     Parameters
     ----------
     model : Model
+        The lowered model.
     varied : collection of str
         Constants that differ between members; all others become literals. The choice moves no bit of a result.
     saves : sequence of str

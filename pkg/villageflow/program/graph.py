@@ -166,7 +166,7 @@ def control_values(model: Model, given: Mapping[str, float]) -> dict[str, float]
     graph = Graph(model, frozenset())
     for name, value in model.constants.items():
         graph.step[name] = graph.start[name] = graph.literal(value)
-    pending = [name for name in (*model.initial_order, *model.auxiliaries, *CONTROL_IDS)]
+    pending = (*model.initial_order, *model.auxiliaries, *CONTROL_IDS)
     expressions = dict(model.auxiliaries) | dict(model.controls)
     for name, value in values.items():
         graph.start[name] = graph.literal(value)

@@ -195,7 +195,8 @@ def _validate_outputs(program: Program, vector_written: set[int]) -> None:
         if not is_scalar and slot not in vector_written:
             raise ProgramError(f"a saved variable reads register {slot}, which is never written")
     offsets = program.tables.offsets
-    if len(offsets) != len(program.tables.below) + 1 or (np.diff(offsets) < 1).any() or offsets[-1] != len(program.tables.points):
+    n_tables, n_points = len(program.tables.below), len(program.tables.points)
+    if len(offsets) != n_tables + 1 or (np.diff(offsets) < 1).any() or offsets[-1] != n_points:
         raise ProgramError("tables are not contiguous or one is empty")
     for label, names, slots in (("parameters", program.parameters, program.parameter_slots),
                                 ("stocks", program.stocks, program.stock_slots),

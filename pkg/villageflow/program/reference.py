@@ -97,10 +97,13 @@ def run_reference(
     Parameters
     ----------
     program : Program
+        What to run.
     grid : TimeGrid
+        When.
     parameters : mapping of str to float
         A value for every varied parameter of the program.
     method : {"euler", "rk4"}
+        Integration method.
 
     Returns
     -------
@@ -119,7 +122,9 @@ class _Run:
         self.vector = [NAN] * program.n_vectors
         for name, slot in zip(program.parameters, program.parameter_slots.tolist(), strict=True):
             self.vector[slot] = float(parameters[name])
-        values = dict(initial_time=grid.start, final_time=grid.stop, time_step=grid.step, saveper=grid.save_every)
+        values = {
+            "initial_time": grid.start, "final_time": grid.stop, "time_step": grid.step, "saveper": grid.save_every
+        }
         for slot, name in enumerate(SCALARS):
             self.scalar[slot] = values.get(name, grid.start)
         self._execute("run", self.scalar, 0)

@@ -17,7 +17,8 @@ SUFFIXES = (".csv", ".nc")
 def check_output(path: Path) -> Path:
     """Refuse an output that could not be written, before anything is computed."""
     if path.suffix.lower() not in SUFFIXES:
-        raise ReportError(f"{path}: results are written as {' or '.join(SUFFIXES)}; {path.suffix or 'no suffix'} is neither")
+        kinds = " or ".join(SUFFIXES)
+        raise ReportError(f"{path}: results are written as {kinds}; {path.suffix or 'no suffix'} is neither")
     if path.is_dir():
         raise ReportError(f"{path} is a folder; name a file")
     if not path.parent.is_dir():
@@ -31,6 +32,7 @@ def run_frame(model: Model, ds: xr.Dataset) -> pd.DataFrame:
     Parameters
     ----------
     model : Model
+        What was run.
     ds : Dataset
         Result of one member.
     """

@@ -65,6 +65,7 @@ def fan(
     levels : sequence of float
         Central probabilities of the bands.
     colour : str
+        Of the median and, paler, of the bands.
     label : str, optional
         Name in the legend.
     scale : float
@@ -77,7 +78,7 @@ def fan(
     Axes
     """
     if set(values.dims) != {"member", "time"}:
-        raise ReportError(f"a fan needs the dimensions member and time; {values.name!r} has {tuple(values.dims)}: select first")
+        raise ReportError(f"a fan needs the dimensions member and time; {values.name!r} has {tuple(values.dims)}")
     if ax is None:
         ax = new_figure()[1][0]
     table = values.transpose("time", "member").to_numpy() / scale
@@ -105,6 +106,7 @@ def lines(
     series : mapping of str to DataArray
         Legend name to values with the one dimension ``time``.
     ax : Axes, optional
+        Default: a new figure.
     scale : float
         Values are divided by it.
     unit : str, optional
@@ -136,6 +138,7 @@ def save_figure(figure: Figure, path: Path, *, alt: str) -> Path:
     Parameters
     ----------
     figure : Figure
+        What to write.
     path : Path
         Ends in ``.svg``, ``.pdf`` or ``.png``.
     alt : str

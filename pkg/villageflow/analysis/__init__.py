@@ -1,0 +1,1 @@
+"""What an ensemble says: policies compared under common random numbers."""

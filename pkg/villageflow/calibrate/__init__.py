@@ -1,0 +1,1 @@
+"""From data to parameters: problems, fits, predictions, history matching."""

@@ -1,0 +1,120 @@
+"""Where parameters live: natural values, their transformed scale, and the unit box of the optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import expit, logit
+
+from villageflow.errors import CalibrationError, did_you_mean
+from villageflow.names import canonical
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+SCALES: Final = ("lin", "log", "logit")
+
+
+@dataclass(frozen=True)
+class Box:
+    """Free parameters with scale and bounds; maps natural values, transformed values and the unit box.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Canonical names, one for each column of every array below.
+    scales : tuple of {"lin", "log", "logit"}
+        Transformed value: the value itself, its natural logarithm, or ``ln(x / (1 - x))``.
+    lower, upper : (p,) arrays
+        Bounds in natural units, ``lower < upper``.
+    """
+
+    names: tuple[str, ...]
+    scales: tuple[str, ...]
+    lower: Floats
+    upper: Floats
+
+    @classmethod
+    def of(cls, ranges: Mapping[str, tuple[str, float, float]]) -> Box:
+        """From name -> (scale, lower, upper).
+
+        Raises
+        ------
+        CalibrationError
+            A bound that is not finite, not in order, or outside its scale.
+        """
+        for name, (scale, low, high) in ranges.items():
+            if scale not in SCALES:
+                raise CalibrationError(f"parameter {name!r} has scale {scale!r}. {did_you_mean(scale, SCALES)}")
+            if not (np.isfinite(low) and np.isfinite(high) and low < high):
+                raise CalibrationError(
+                    f"parameter {name!r} is free on [{low:g}, {high:g}]; a free parameter needs a finite lower bound "
+                    "below its upper bound, or move it to fixed="
+                )
+            if scale != "lin" and low <= 0 or scale == "logit" and high >= 1:
+                needs = "bounds above 0" if scale == "log" else "bounds between 0 and 1"
+                raise CalibrationError(f"parameter {name!r} is on the {scale} scale with [{low:g}, {high:g}]; it needs {needs}")
+        names = tuple(ranges)
+        bounds = np.array([[low, high] for _, low, high in ranges.values()], dtype=float).reshape(len(names), 2)
+        return cls(names, tuple(scale for scale, _, _ in ranges.values()), bounds[:, 0], bounds[:, 1])
+
+    @classmethod
+    def from_table(cls, parameters: pd.DataFrame) -> Box:
+        """From the rows of a ``parameters.csv``: name, scale, lower, upper."""
+        missing = [column for column in ("name", "scale", "lower", "upper") if column not in parameters.columns]
+        if missing:
+            raise CalibrationError(f"the parameter table has no column {missing[0]!r}; it needs name, scale, lower, upper")
+        ranges: dict[str, tuple[str, float, float]] = {}
+        for row in parameters.to_dict("records"):
+            name = canonical(str(row["name"]))
+            if name in ranges:
+                raise CalibrationError(f"parameter {name!r} has two rows; keep one")
+            ranges[name] = (str(row["scale"]), float(row["lower"]), float(row["upper"]))
+        return cls.of(ranges)
+
+    @property
+    def size(self) -> int:
+        """Number of free parameters."""
+        return len(self.names)
+
+    def transformed(self, natural: Floats) -> Floats:
+        """Natural to transformed values; (..., p) arrays."""
+        result = np.array(natural, dtype=float)
+        for j, scale in enumerate(self.scales):
+            if scale == "log":
+                result[..., j] = np.log(result[..., j])
+            elif scale == "logit":
+                result[..., j] = logit(result[..., j])
+        return result
+
+    def from_transformed(self, transformed: Floats) -> Floats:
+        """Transformed to natural values, clipped to the bounds (which undoes rounding at the edge)."""
+        result = np.array(transformed, dtype=float)
+        for j, scale in enumerate(self.scales):
+            if scale == "log":
+                result[..., j] = np.exp(result[..., j])
+            elif scale == "logit":
+                result[..., j] = expit(result[..., j])
+        return np.clip(result, self.lower, self.upper)
+
+    @property
+    def width(self) -> Floats:
+        """Width of the bounds on the transformed scale, (p,)."""
+        return self.transformed(self.upper) - self.transformed(self.lower)
+
+    def natural(self, unit: Floats) -> Floats:
+        """Unit box to natural values; (..., p) arrays."""
+        return self.from_transformed(self.transformed(self.lower) + unit * self.width)
+
+    def unit(self, natural: Floats) -> Floats:
+        """Natural values to the unit box; (..., p) arrays."""
+        return (self.transformed(natural) - self.transformed(self.lower)) / self.width
+
+    def slope(self, natural: Floats) -> Floats:
+        """Derivative of the natural by the transformed value, (p,): the factor of the delta method."""
+        kinds = np.array(self.scales)
+        return np.where(kinds == "lin", 1.0, np.where(kinds == "log", natural, natural * (1 - natural)))
