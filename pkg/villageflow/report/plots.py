@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,12 +38,25 @@ def new_figure(*, columns: int = 1, width: float = 6.3, height: float = 2.8) -> 
         Inches.
     """
     import matplotlib as mpl
-    from matplotlib.figure import Figure as MplFigure
 
     with mpl.rc_context(_STYLE):
-        figure = MplFigure(figsize=(width, height), layout="constrained")
+        figure = _figure_class()(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
     return figure, list(axes)
+
+
+@cache
+def _figure_class() -> type[Figure]:
+    """A figure that notebooks show without a plotting backend being chosen first."""
+    from matplotlib.figure import Figure
+
+    class ShownFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png", metadata={"Software": None})
+            return buffer.getvalue()
+
+    return ShownFigure
 
 
 def fan(
