@@ -69,7 +69,7 @@ class FixedDelay:
     initial: Expr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Equations:
     """Equations by kind, free of functions with memory.
 
@@ -106,9 +106,9 @@ class Equations:
         return self.auxiliaries.get(name)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Model(Equations):
-    """A stock-flow model, resolved and expanded. Immutable; `simulate` never writes to it.
+    """A stock-flow model, resolved and expanded. Immutable; `simulate` never writes to it. Equal only to itself.
 
     Attributes
     ----------

@@ -45,7 +45,8 @@ def rebuild(expr: Expr, operands: tuple[Expr, ...]) -> Expr:
         case Num() | Ref():
             return expr
         case Call():
-            return expr if operands == expr.arguments else Call(expr.function, operands)
+            same = all(new is old for new, old in zip(operands, expr.arguments, strict=True))
+            return expr if same else Call(expr.function, operands)
         case Stateful():
             return Stateful(expr.function, operands)
         case TableCall():

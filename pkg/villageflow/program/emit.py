@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -33,7 +34,12 @@ def compile_model(model: Model, *, varied: Collection[str] = (), saves: Sequence
     Program
     """
     check_names(model, varied, saves)
-    return _Emitter(build_graph(model, frozenset(varied)), tuple(varied), tuple(saves)).program()
+    return _compiled(model, tuple(varied), tuple(saves))
+
+
+@lru_cache(maxsize=64)
+def _compiled(model: Model, varied: tuple[str, ...], saves: tuple[str, ...]) -> Program:
+    return _Emitter(build_graph(model, frozenset(varied)), varied, saves).program()
 
 
 def check_names(model: Model, varied: Collection[str], saves: Sequence[str]) -> None:

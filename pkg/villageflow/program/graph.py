@@ -147,6 +147,8 @@ class Graph:
                     return names[name]
                 case TableCall(table):
                     return self.table(self.model.lookups[table] if isinstance(table, str) else table, operands[0])
+                case Call("power", (_, Num(2.0))):  # by how it is written: a constant of 2 is no special case
+                    return self.op("MULTIPLY", operands[0], operands[0])
                 case Call(function):
                     return compose(self, function, operands, at_start=at_start)
             raise AssertionError(f"{item} was not expanded")
@@ -160,7 +162,7 @@ def control_values(model: Model, given: Mapping[str, float]) -> dict[str, float]
     Raises
     ------
     KeyError
-        A control depends on itself; the message is its name.
+        A control depends on itself or on more than arithmetic; the message is its name.
     """
     values = dict(given)
     graph = Graph(model, frozenset())
@@ -180,6 +182,9 @@ def control_values(model: Model, given: Mapping[str, float]) -> dict[str, float]
                     graph.start[name] = graph.expression(expr, at_start=True)
         if len(graph.start) == before:
             raise KeyError(next(name for name in CONTROL_IDS if name not in graph.start))
+    for name in CONTROL_IDS:
+        if graph.values[graph.start[name]].rate is not Rate.LITERAL:  # by a table or a function of time
+            raise KeyError(name)
     return {name: float(graph.values[graph.start[name]].label) for name in CONTROL_IDS}  # type: ignore[arg-type]
 
 
@@ -253,8 +258,6 @@ def compose(graph: Graph, function: str, operands: tuple[int, ...], *, at_start:
     """
     op, literal = graph.op, graph.literal
     if function in _OPERATION:
-        if function == "power" and graph.values[operands[1]] == Value("literal", (), 2.0, Rate.LITERAL):
-            return op("MULTIPLY", operands[0], operands[0])
         return op(_OPERATION[function], *operands)
     match function:
         case "pi":

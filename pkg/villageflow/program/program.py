@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -103,7 +104,7 @@ class Program:
     def __post_init__(self) -> None:
         _validate(self)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         h = hashlib.sha256()
         for array in (self.code, self.bounds, self.scalars, self.parameter_slots, self.stock_slots, self.flow_slots,

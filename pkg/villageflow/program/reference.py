@@ -21,7 +21,9 @@ NAN = math.nan
 
 
 def _divide(a: float, b: float) -> float:
-    return float(np.float64(a) / np.float64(b)) if b == 0.0 else a / b
+    if b != 0.0:
+        return a / b
+    return NAN if a != a or a == 0.0 else math.copysign(math.inf, a) * math.copysign(1.0, b)
 
 
 def _modulo(a: float, b: float) -> float:
@@ -219,4 +221,6 @@ class _Run:
 def delay_steps(delay_time: float, step: float, most: int) -> int:
     """Steps that DELAY FIXED holds a value: the nearest whole number, halves up, from 1 to the whole run."""
     steps = delay_time / step + 0.5 + 1e-6
-    return max(1, math.floor(steps)) if steps < most else most
+    if not steps < most:
+        return most
+    return math.floor(steps) if steps >= 1.0 else 1

@@ -123,13 +123,8 @@ def markdown_table(frame: pd.DataFrame, formats: Mapping[str, str], *, label: st
     lines = [heads, rule]
     for index, row in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
         name = ", ".join(map(str, index)) if isinstance(index, tuple) else str(index)
-        lines.append(
-            [name, *(_cell(value, formats.get(column, "")) for column, value in zip(frame.columns, row))]
-        )
-    return (
-        "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-        + "\n"
-    )
+        lines.append([name, *(_cell(value, formats.get(column, "")) for column, value in zip(frame.columns, row))])
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines) + "\n"
 
 
 def _add(found: dict[str, Scalar], name: str, value: object) -> None:
@@ -148,9 +143,7 @@ def _at(dataset: xr.Dataset, variable: str, time: float) -> np.ndarray[tuple[int
     if variable not in dataset:
         raise ReportError(f"the ensemble has no variable {variable!r}; name it in save=[...] when simulating")
     if time not in dataset["time"].values:
-        raise ReportError(
-            f"time {time:g} was not saved; the nearest save points are {_nearest(dataset, time)}"
-        )
+        raise ReportError(f"time {time:g} was not saved; the nearest save points are {_nearest(dataset, time)}")
     return np.asarray(dataset[variable].sel(time=time).values, dtype=np.float64).ravel()
 
 

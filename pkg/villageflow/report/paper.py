@@ -100,9 +100,7 @@ def build_paper(
     )
 
 
-def fill(
-    text: str, results: Mapping[str, Scalar], *, folder: Path | None = None, name: str = "manuscript"
-) -> Filled:
+def fill(text: str, results: Mapping[str, Scalar], *, folder: Path | None = None, name: str = "manuscript") -> Filled:
     """Replace the placeholders of a manuscript.
 
     ``{{key}}`` takes a text or an integer, ``{{key:format}}`` a number in a format such as ``.2f``, ``,d`` or
@@ -202,9 +200,7 @@ def _included(path: str, folder: Path | None) -> str:
     return file.read_text(encoding="utf-8").strip("\n")
 
 
-def _pandoc(
-    source: Path, writer: str, images: str, output: Path, bibliography: Path, lua_filter: Path
-) -> None:
+def _pandoc(source: Path, writer: str, images: str, output: Path, bibliography: Path, lua_filter: Path) -> None:
     try:
         import pypandoc
     except ModuleNotFoundError as error:
@@ -215,9 +211,7 @@ def _pandoc(
         *("--lua-filter", str(lua_filter), "--citeproc", "--bibliography", str(bibliography)),
         *("--default-image-extension", images, "--output", str(output), str(source)),
     ]
-    done = subprocess.run(
-        command, cwd=source.parent, capture_output=True, text=True, encoding="utf-8", check=False
-    )
+    done = subprocess.run(command, cwd=source.parent, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         said = " ".join(done.stderr.split("stack traceback")[0].split())
         raise ReportError(f"pandoc could not write {output.name}: {said}")
@@ -246,9 +240,7 @@ def _compile_pdf(source: Path, output: Path) -> None:
 def _exhibits(folder: Path) -> set[str]:
     """Tables and figures among the results, figures without their extension."""
     tables = {path.relative_to(folder).as_posix() for path in (folder / "tables").glob("*.md")}
-    figures = {
-        path.relative_to(folder).with_suffix("").as_posix() for path in (folder / "figures").glob("*.svg")
-    }
+    figures = {path.relative_to(folder).with_suffix("").as_posix() for path in (folder / "figures").glob("*.svg")}
     return tables | figures
 
 

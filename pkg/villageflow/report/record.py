@@ -79,9 +79,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ReportError(f"{path} is not a JSON file: {error}") from error
     if not isinstance(value, dict):
-        raise ReportError(
-            f"{path} holds a {type(value).__name__}; a results file is one mapping of names to values"
-        )
+        raise ReportError(f"{path} holds a {type(value).__name__}; a results file is one mapping of names to values")
     return value
 
 
@@ -203,22 +201,16 @@ def describe(differences: list[Difference], *, n_shown: int = 40) -> str:
 def _plain(value: Any, place: str) -> Any:
     """Objects that JSON can hold; numpy scalars are converted, a number that is not finite is refused."""
     if isinstance(value, Mapping):
-        return {
-            str(key): _plain(item, f"{place}.{key}" if place else str(key)) for key, item in value.items()
-        }
+        return {str(key): _plain(item, f"{place}.{key}" if place else str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
-        raise ReportError(
-            f"result {place!r} is {value}; a result that is not a number must be left out and explained"
-        )
+        raise ReportError(f"result {place!r} is {value}; a result that is not a number must be left out and explained")
     if value is None or isinstance(value, str | bool | int | float):
         return value
-    raise ReportError(
-        f"result {place!r} is a {type(value).__name__}; results are numbers, texts, lists and mappings"
-    )
+    raise ReportError(f"result {place!r} is a {type(value).__name__}; results are numbers, texts, lists and mappings")
 
 
 def _tolerance(row: dict[str, str], place: str) -> Tolerance:
@@ -232,9 +224,7 @@ def _tolerance(row: dict[str, str], place: str) -> Tolerance:
 
 
 def _flatten(simulations: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {
-        f"{run}/{name}": entry for run, variables in simulations.items() for name, entry in variables.items()
-    }
+    return {f"{run}/{name}": entry for run, variables in simulations.items() for name, entry in variables.items()}
 
 
 def _compare_simulations(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[Difference]:
@@ -243,15 +233,11 @@ def _compare_simulations(expected: Mapping[str, Any], actual: Mapping[str, Any])
         here, there = expected[name], actual[name]
         if (here["dims"], here["shape"]) != (there["dims"], there["shape"]):
             found.append(
-                Difference(
-                    name, f"{here['dims']} {here['shape']}", f"{there['dims']} {there['shape']}", "shape"
-                )
+                Difference(name, f"{here['dims']} {here['shape']}", f"{there['dims']} {there['shape']}", "shape")
             )
         elif here["sha256"] != there["sha256"]:
             found.append(
-                Difference(
-                    name, here["sha256"][:12], there["sha256"][:12], "simulations are equal bit for bit"
-                )
+                Difference(name, here["sha256"][:12], there["sha256"][:12], "simulations are equal bit for bit")
             )
     return found
 
@@ -278,8 +264,7 @@ def _close(expected: Scalar, actual: Scalar, rule: Tolerance | None) -> bool:
 
 def _compare_names(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[Difference]:
     missing = [
-        Difference(name, "present", "missing", "every result is there")
-        for name in sorted(set(expected) - set(actual))
+        Difference(name, "present", "missing", "every result is there") for name in sorted(set(expected) - set(actual))
     ]
     added = [
         Difference(name, "absent", "present", "no result is added silently")

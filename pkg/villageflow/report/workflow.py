@@ -6,6 +6,7 @@ compares the record of results (`record`) with the committed one.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -62,9 +63,7 @@ def reproduce(root: Path, *, clean: bool = False, check: bool = False, accept: b
     """
     root = root.resolve()
     if not (root / CONFIG).is_file():
-        raise ReportError(
-            f"{root} holds no {CONFIG}; 'reproduce' runs in a checkout of the villageflow repository"
-        )
+        raise ReportError(f"{root} holds no {CONFIG}; 'reproduce' runs in a checkout of the villageflow repository")
     if clean:
         _remove_built(root)
     started = time.perf_counter()
@@ -97,8 +96,9 @@ class Progress:
 
     def started(self, session: pytask.Session, task: pytask.PTask) -> None:
         self.steps.append(Step(_step_name(task), _products(task)))
-        position = f"[{len(self.steps):>2}/{len(session.tasks)}]"
-        print(f"{position} {self.steps[-1].name:<28} ", end="", flush=True)
+        width = max(len(_step_name(other)) for other in session.tasks)
+        position = f"[{len(self.steps):>{len(str(len(session.tasks)))}}/{len(session.tasks)}]"
+        print(f"{position} {self.steps[-1].name:<{width}}  ", end="", flush=True)
 
     def ended(self, report: pytask.ExecutionReport) -> None:
         step = self.steps[-1]
@@ -213,27 +213,20 @@ def _print_summary(root: Path, steps: list[Step], seconds: float) -> None:
     timings = record.read_json(path) if path.is_file() else {}
     timings.update({step.name: round(step.seconds, 2) for step in steps if step.outcome == "built"})
     record.write_json(path, timings)
+    width = max((len(step.name) for step in steps), default=4)
     print()
-    print(f"{'step':<28} {'seconds':>8}  product")
+    print(f"{'step':<{width}} {'seconds':>8}  product")
     for step in steps:
-        spent = (
-            f"{timings[step.name]:8.1f}"
-            if step.outcome in {"built", "unchanged"} and step.name in timings
-            else " " * 8
-        )
-        names = [
-            product.relative_to(root).as_posix() for product in step.products if product.is_relative_to(root)
-        ]
-        for row, name in enumerate(names or [step.outcome]):
-            print(f"{step.name if row == 0 else '':<28} {spent if row == 0 else '':>8}  {name}")
+        made = step.outcome in {"built", "unchanged"}
+        spent = f"{timings[step.name]:.1f}" if made and step.name in timings else ""
+        names = [os.path.relpath(product, root) for product in step.products] if made else [step.outcome]
+        for row, name in enumerate(names):
+            print(f"{step.name if row == 0 else '':<{width}} {spent if row == 0 else '':>8}  {name}")
     built = sum(step.outcome == "built" for step in steps)
     failed = sum(step.outcome == "failed" for step in steps)
     unchanged = sum(step.outcome == "unchanged" for step in steps)
     print()
-    print(
-        f"{built} steps built, {unchanged} unchanged, {failed} failed, in {seconds:.1f} s; "
-        f"results are in {BUILT}"
-    )
+    print(f"{built} steps built, {unchanged} unchanged, {failed} failed, in {seconds:.1f} s; results are in {BUILT}")
 
 
 def _compare(root: Path) -> bool:
@@ -241,8 +234,6 @@ def _compare(root: Path) -> bool:
         print(f"there is no committed record {EXPECTED} to compare with", file=sys.stderr)
         return False
     tolerances = record.read_tolerances(root / TOLERANCES)
-    differences = record.compare(
-        record.read_json(root / EXPECTED), record.read_json(root / RECORD), tolerances
-    )
+    differences = record.compare(record.read_json(root / EXPECTED), record.read_json(root / RECORD), tolerances)
     print(record.describe(differences))
     return not differences
