@@ -13,18 +13,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
+import xarray as xr
 from pytask import Product, task
 
-from villageflow import datasets
+from villageflow import datasets, library
+from villageflow.calibrate.curves import compare_with_curves
+from villageflow.calibrate.facts import read_facts
+from villageflow.calibrate.fit import fit
+from villageflow.calibrate.history import history_match
+from villageflow.calibrate.national import national_problem
+from villageflow.calibrate.predict import score
+from villageflow.calibrate.result import load_fit
 from villageflow.econometrics import studies
-from villageflow.report import numbers, record, tables
+from villageflow.ensemble.design import Design
+from villageflow.ensemble.simulate import simulate
+from villageflow.report import exhibits, numbers, record, tables
+from villageflow.report.output import save_netcdf
 from villageflow.report.paper import build_paper
+from villageflow.report.plots import save_figure
 from villageflow.report.sources import PACKAGE, code, fixed
 
 PAPER = Path(__file__).resolve().parent
 BLD = PAPER / "bld"
 MODELS = PAPER.parent / "models"
 DATA = sorted((PACKAGE / "datasets").glob("*.csv"))
+MODELS = library.folder()
+NATION = sorted((MODELS / "national_diffusion").glob("*.[cm][sd][vl]"))
+VILLAGE = sorted((MODELS / "village_cluster").glob("*.[cm][sd][vl]"))
+SAVES = (
+    "active_stores", "agent_stores", "brand_stores", "profit_agent", "profit_brand", "profit_average",
+    "village_revenue", "ad_cost_share_agent", "workers_away", "resident_workers", "return_flow", "leave_flow",
+)
 
 NUMBERS: list[Path] = []
 SIMULATIONS: dict[str, Path] = {}
@@ -96,6 +116,113 @@ def task_placebo(
     """What the county regressions find where there is neither crowding nor contagion."""
     placebo = studies.mean_reversion_placebo(datasets.load("counties"), n_draws=n_draws, seed=seed)
     record.write_json(produces, numbers.frame_numbers(placebo, "placebo"))
+
+
+# --- calibration ------------------------------------------------------------------------------------
+
+
+def task_national_fit(
+    data: list[Path] = DATA,
+    model: list[Path] = NATION,
+    seed: int = fixed(20090101),
+    starts: int = fixed(40),
+    source: str = code("villageflow.calibrate.national", "villageflow.calibrate.fit"),
+    produces: Annotated[Path, Product] = BLD / "national_fit.json",
+) -> None:
+    """National counts of 2009 to 2018 by maximum likelihood."""
+    fit(national_problem(method="rk4"), seed=seed, starts=starts).save(produces)
+
+
+def task_national_check(
+    data: list[Path] = DATA,
+    model: list[Path] = NATION,
+    fitted: Path = BLD / "national_fit.json",
+    seed: int = fixed(20190101),
+    source: str = code("villageflow.calibrate.curves", "villageflow.report.exhibits"),
+    written: Annotated[tuple[Path, ...], Product] = _exhibits(
+        "tables/national_fit.md", "tables/national_check.md", "figures/national_fit.svg", "figures/national_fit.pdf"
+    ),
+    found: Annotated[Path, Product] = _numbers("national_fit"),
+) -> None:
+    """The counts of 2019 to 2022, kept aside, and growth curves fitted to the same counts."""
+    problem, result = national_problem(method="rk4"), load_fit(fitted)
+    comparison = compare_with_curves(problem, result, seed=seed)
+    in_logs = national_problem(method="rk4", noise="lognormal")
+    alternative = score(in_logs, fit(in_logs, seed=seed), in_logs.holdout)
+    written[0].write_text(exhibits.fit_table(result), encoding="utf-8")
+    written[1].write_text(exhibits.comparison_table(comparison), encoding="utf-8")
+    figure = exhibits.national_figure(problem, result)
+    for path in written[2:]:
+        save_figure(figure, path, alt="Published counts of Taobao villages and the fitted national model.")
+    scores = score(problem, result, problem.holdout)
+    record.write_json(found, exhibits.fit_numbers(result, scores, comparison, in_logs=alternative))
+
+
+def task_history(
+    model: list[Path] = VILLAGE,
+    seed: int = fixed(20060101),
+    n_draws: int = fixed(40_000),
+    source: str = code("villageflow.calibrate.history", "villageflow.report.exhibits"),
+    retained: Annotated[Path, Product] = BLD / "retained.csv",
+    report: Annotated[Path, Product] = BLD / "history.json",
+    written: Annotated[tuple[Path, ...], Product] = _exhibits("tables/history_facts.md"),
+    found: Annotated[Path, Product] = _numbers("history"),
+) -> None:
+    """Prior draws of the village model that agree with the facts about one village."""
+    village = library.read("village_cluster")
+    design = Design.lhs(library.priors("village_cluster"), n=n_draws, seed=seed)
+    match = history_match(village, design, read_facts(library.path("village_cluster") / "facts.csv", village))
+    match.save(report)
+    match.retained().table.to_csv(retained, index=False, lineterminator="\n")
+    written[0].write_text(exhibits.facts_table(match), encoding="utf-8")
+    record.write_json(found, exhibits.history_numbers(match))
+
+
+# --- experiments ------------------------------------------------------------------------------------
+
+SIMULATIONS["policy"] = BLD / "policy.nc"
+
+
+def task_policies(
+    model: list[Path] = VILLAGE,
+    retained: Path = BLD / "retained.csv",
+    n_members: int = fixed(10_000),
+    source: str = code("villageflow.ensemble.simulate", "villageflow.report.output"),
+    runs: Annotated[Path, Product] = SIMULATIONS["policy"],
+) -> None:
+    """A baseline and four policies over the same retained draws."""
+    design = Design.from_frame(pd.read_csv(retained, nrows=n_members))
+    scenarios = library.scenarios("village_cluster")
+    village = library.read("village_cluster")
+    save_netcdf(simulate(village, design.with_scenarios(scenarios), save=SAVES, save_every=1.0), runs)
+
+
+def task_policy_exhibits(
+    runs: Path = SIMULATIONS["policy"],
+    source: str = code("villageflow.report.exhibits"),
+    written: Annotated[tuple[Path, ...], Product] = _exhibits(
+        "tables/policies.md",
+        *(f"figures/{name}.{kind}" for name in ("ad_squeeze", "policy_fan", "return_migration") for kind in ("svg", "pdf")),
+    ),
+    found: Annotated[Path, Product] = _numbers("policy"),
+) -> None:
+    """Fans, the squeeze and return migration."""
+    shown = {"active_stores": "active stores", "profit_agent": "profit of an agent store",
+             "village_revenue": "village revenue", "resident_workers": "resident workers"}
+    with xr.open_dataset(runs, engine="h5netcdf") as opened:
+        policy = opened.load()
+    written[0].write_text(exhibits.policy_table(policy, shown, 2030.0), encoding="utf-8")
+    drawn = {
+        "ad_squeeze": (exhibits.squeeze_figure, "Profit of stores by type, and agent profit against village revenue."),
+        "policy_fan": (exhibits.policy_figure, "Active stores and agent profit under a baseline and four policies."),
+        "return_migration": (exhibits.migration_figure, "Resident workers under policies; return and leaving flows."),
+    }
+    for path in written[1:]:
+        draw, alt = drawn[path.stem]
+        save_figure(draw(policy), path, alt=alt)
+    years = (2010.0, 2016.0, 2020.0, 2030.0)
+    squeeze = exhibits.squeeze_numbers(policy.sel(scenario="baseline", drop=True))
+    record.write_json(found, record.merge_flat(exhibits.policy_numbers(policy, SAVES, years), squeeze))
 
 
 # --- record and paper -------------------------------------------------------------------------------------

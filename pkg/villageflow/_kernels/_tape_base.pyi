@@ -1,3 +1,4 @@
+# Any processor.
 import numpy as np
 import numpy.typing as npt
 

@@ -1,1 +1,2 @@
+# The tape built for any processor.
 include "_tape.pxi"

@@ -1,1 +1,1 @@
-"""What an ensemble says: policies compared under common random numbers."""
+"""What models say beyond a fit: policies over an ensemble."""

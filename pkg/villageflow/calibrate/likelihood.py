@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
@@ -58,22 +59,20 @@ def _normal(value: Floats, location: Floats, sd: Floats) -> Floats:
 
 
 def _lognormal(value: Floats, location: Floats, sd: Floats) -> Floats:
-    return _normal(np.log(value), np.log(location), sd) - np.log(value)
+    return np.asarray(_normal(np.log(value), np.log(location), sd) - np.log(value))
 
 
 def _logitnormal(value: Floats, location: Floats, sd: Floats) -> Floats:
-    return _normal(special.logit(value), special.logit(location), sd) - np.log(value) - np.log1p(-value)
+    return np.asarray(_normal(special.logit(value), special.logit(location), sd) - np.log(value) - np.log1p(-value))
 
 
 def _poisson(value: Floats, location: Floats, _: Floats) -> Floats:
-    return special.xlogy(value, location) - location - special.gammaln(value + 1)
+    return np.asarray(special.xlogy(value, location) - location - special.gammaln(value + 1))
 
 
 def _negbinomial(value: Floats, location: Floats, k: Floats) -> Floats:
-    return (
-        _log_rising(value, k) - special.gammaln(value + 1) - (k + value) * np.log1p(location / k)
-        + special.xlogy(value, location)
-    )
+    counted = _log_rising(value, k) - special.gammaln(value + 1)
+    return np.asarray(counted - (k + value) * np.log1p(location / k) + special.xlogy(value, location))
 
 
 def _log_rising(value: Floats, k: Floats) -> Floats:
@@ -81,7 +80,6 @@ def _log_rising(value: Floats, k: Floats) -> Floats:
     direct = special.gammaln(k + value) - special.gammaln(k) - value * np.log(k)
     ratio = value / k
     stirling = k * (np.log1p(ratio) - ratio) + (value - 0.5) * np.log1p(ratio) + _tail(k + value) - _tail(k)
-    # k ln(1 + r) + value ln(1 + r) - value = k (ln(1 + r) - r) + value ln(1 + r)
     return np.where(k > 100.0, stirling, direct)
 
 
@@ -93,12 +91,12 @@ def _tail(x: Floats) -> Floats:
 def _student(value: Floats, location: Floats, scale: Floats) -> Floats:
     df = STUDENT_DF
     constant = special.gammaln((df + 1) / 2) - special.gammaln(df / 2) - 0.5 * math.log(df * math.pi)
-    return constant - np.log(scale) - (df + 1) / 2 * np.log1p(((value - location) / scale) ** 2 / df)
+    return np.asarray(constant - np.log(scale) - (df + 1) / 2 * np.log1p(((value - location) / scale) ** 2 / df))
 
 
 def _beta(value: Floats, location: Floats, precision: Floats) -> Floats:
     a, b = location * precision, (1 - location) * precision
-    return special.xlogy(a - 1, value) + special.xlog1py(b - 1, -value) - special.betaln(a, b)
+    return np.asarray(special.xlogy(a - 1, value) + special.xlog1py(b - 1, -value) - special.betaln(a, b))
 
 
 def _log(probability: Floats) -> Floats:
@@ -231,7 +229,7 @@ class Target(Protocol):
         """Observables."""
 
     def locations(self, values: Floats, rows: pd.DataFrame) -> Floats:
-        """Locations of the rows for each parameter vector: (n, p) natural values to (n, len(rows)); NaN = no run."""
+        """Locations of the rows for each parameter vector, (n, p) to (n, len(rows)); NaN where a run failed."""
 
 
 def noise_values(target: Target, observable: Observable, values: Floats) -> Floats:
@@ -248,6 +246,7 @@ def log_terms(target: Target, values: Floats, rows: pd.DataFrame, locations: Flo
     Parameters
     ----------
     target : Target
+        Gives the locations.
     values : (n, p) array
         Natural values of the free parameters.
     rows : DataFrame
@@ -273,7 +272,8 @@ def log_terms(target: Target, values: Floats, rows: pd.DataFrame, locations: Flo
             at = np.flatnonzero((names == observable.name) & (comparators == comparator))
             if len(at):
                 with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-                    terms = density(observed[at], locations[:, at], np.broadcast_to(parameter, (len(values), len(at))))
+                    spread = np.broadcast_to(parameter, (len(values), len(at)))
+                    terms = density(observed[at], locations[:, at], spread)
                 inside = _inside(noise.support, locations[:, at]) & ~np.isnan(terms)
                 result[:, at] = np.where(inside, terms, -np.inf)
     return result
@@ -284,8 +284,7 @@ def log_likelihood(target: Target, values: Floats, rows: pd.DataFrame) -> Floats
     return np.asarray(log_terms(target, values, rows).sum(axis=1))
 
 
-def _inside(support: str, locations: Floats) -> np.ndarray:
+def _inside(support: str, locations: Floats) -> npt.NDArray[np.bool_]:
     if support == "real":
         return np.isfinite(locations)
-    above = np.isfinite(locations) & (locations > 0)
-    return above & (locations < 1) if support == "unit" else above
+    return np.isfinite(locations) & (locations > 0) & (locations < (1 if support == "unit" else np.inf))

@@ -36,8 +36,8 @@ class Problem:
     parameters : DataFrame
         Free parameters, as in ``parameters.csv``: name, scale, lower, upper. A name is a constant of the model or the
         noise parameter of an observable. Rows whose ``effect`` is not ``shared`` are refused.
-    observables : tuple of Observable, or DataFrame
-        As in ``observables.csv``.
+    observables : tuple of Observable
+        `observables_of` makes them from the rows of an ``observables.csv``.
     measurements : DataFrame
         Rows to fit: entity, time, observable, value, comparator, source_id; ``from_time`` too for net flows.
     holdout : DataFrame
@@ -71,8 +71,7 @@ class Problem:
     method: str | None = None
 
     def __post_init__(self) -> None:
-        given = self.observables
-        found = observables_of(given) if isinstance(given, pd.DataFrame) else tuple(given)
+        found = tuple(self.observables)
         object.__setattr__(self, "observables", found)
         object.__setattr__(self, "fixed", {canonical(name): float(value) for name, value in self.fixed.items()})
         object.__setattr__(self, "parameters", self.parameters.reset_index(drop=True))
@@ -80,7 +79,8 @@ class Problem:
         _check_parameters(self)
         rows = {name: getattr(self, name).reset_index(drop=True) for name in ("measurements", "holdout")}
         for name, table in rows.items():
-            object.__setattr__(self, name, _checked_rows(self, table, "measurement" if name == "measurements" else name))
+            what = "measurement" if name == "measurements" else "hold-out"
+            object.__setattr__(self, name, _checked_rows(self, table, what))
         if not len(self.measurements):
             raise CalibrationError("the problem has no measurement to fit; give at least one row")
         _check_each_datum_once(self)
@@ -119,18 +119,17 @@ class Problem:
             self.model, Design(table), save=sorted(set(formulas.values())), time_step=self.time_step,
             final_time=float(rows["time"].max()), method=self.method, errors="flag",
         )
-        paths = {name: result[variable].to_numpy() for name, variable in formulas.items()}
+        failed = result[STATUS].to_numpy() != FINISHED
+        paths = {name: np.where(failed[:, None], np.nan, result[variable]) for name, variable in formulas.items()}
         net = {observable.name for observable in self.observables if observable.kind == "net_flow"}
-        columns = []
+        columns: list[Floats] = []
         for row in rows.to_dict("records"):
             path = paths[row["observable"]]
-            value = path[:, self._position(float(row["time"]))]
+            found = path[:, self._position(float(row["time"]))]
             if row["observable"] in net:
-                value = value - path[:, self._position(float(row["from_time"]))]
-            columns.append(value)
-        locations = np.stack(columns, axis=1)
-        locations[result[STATUS].to_numpy() != FINISHED] = np.nan
-        return locations
+                found = found - path[:, self._position(float(row["from_time"]))]
+            columns.append(found)
+        return np.stack(columns, axis=1)
 
     def log_likelihood(self, table: pd.DataFrame) -> Floats:
         """Log likelihood of the measurements for each row of a table of free parameters, (n,)."""
@@ -147,16 +146,16 @@ def observables_of(table: pd.DataFrame) -> tuple[Observable, ...]:
     """The rows of an ``observables.csv``."""
     found = []
     for row in table.to_dict("records"):
-        parameter = row.get("noise_parameter")
-        if parameter is not None and pd.isna(parameter):
-            parameter = None
-        if isinstance(parameter, str):
+        given = row.get("noise_parameter")
+        parameter: str | float | None = None
+        if not pd.isna(given):
             try:
-                parameter = float(parameter)
+                parameter = float(given)
             except ValueError:
-                parameter = canonical(parameter)
-        unit = "" if pd.isna(row.get("unit")) else str(row.get("unit", ""))
-        found.append(Observable(str(row["observable"]), str(row["formula"]), str(row["kind"]), str(row["noise"]), parameter, unit))
+                parameter = canonical(str(given))
+        name, formula, kind, noise = (str(row[column]) for column in ("observable", "formula", "kind", "noise"))
+        unit = row.get("unit")
+        found.append(Observable(name, formula, kind, noise, parameter, "" if pd.isna(unit) else str(unit)))
     return tuple(found)
 
 
@@ -172,12 +171,12 @@ def _check_observables(model: Model, observables: tuple[Observable, ...]) -> Non
         variable = model.variables.get(canonical(item.formula))
         if variable is None:
             hint = did_you_mean(canonical(item.formula), model.variables)
-            raise CalibrationError(f"{where} observes {item.formula!r}, which is no variable of model {model.name!r}. {hint}")
+            raise CalibrationError(f"{where} observes {item.formula!r}, no variable of model {model.name!r}. {hint}")
         if item.kind not in KINDS:
             raise CalibrationError(f"{where} is of kind {item.kind!r}. {did_you_mean(item.kind, KINDS)}")
         if item.kind == "net_flow" and variable.kind is not Kind.STOCK:
             raise CalibrationError(
-                f"{where} is a net flow of {item.formula!r}, which is not a stock; observe the stock that accumulates it"
+                f"{where} is a net flow of {item.formula!r}, which is no stock; observe the stock that accumulates it"
             )
         if item.noise not in NOISE:
             raise CalibrationError(f"{where} has noise {item.noise!r}. {did_you_mean(item.noise, NOISE)}")
@@ -193,11 +192,12 @@ def _check_parameters(problem: Problem) -> None:
     if not box.size:
         raise CalibrationError("the problem has no free parameter; give at least one row")
     noise = {item.noise_parameter for item in problem.observables if isinstance(item.noise_parameter, str)}
-    for name in noise - set(box.names):
-        raise CalibrationError(f"the noise parameter {name!r} has no row among the parameters; add one, or give a number")
+    for name in sorted(noise - set(box.names)):
+        raise CalibrationError(f"the noise parameter {name!r} has no row in the parameters; add one or give a number")
     for position, name in enumerate(box.names):
         if name in noise and not box.lower[position] > 0:
-            raise CalibrationError(f"the noise parameter {name!r} has the lower bound {box.lower[position]:g}; it must be above 0")
+            low = box.lower[position]
+            raise CalibrationError(f"the noise parameter {name!r} has the lower bound {low:g}; it must be above 0")
         if name not in noise:
             _check_constant(model, name)
     for name in problem.fixed:
@@ -207,8 +207,10 @@ def _check_parameters(problem: Problem) -> None:
     if "effect" in problem.parameters:
         other = problem.parameters[problem.parameters["effect"] != "shared"]
         if len(other):
-            name, effect = other.iloc[0][["name", "effect"]]
-            raise CalibrationError(f"parameter {name!r} has effect {effect!r}; a fit takes rows with effect 'shared' only")
+            first = other.iloc[0]
+            raise CalibrationError(
+                f"parameter {first['name']!r} has effect {first['effect']!r}; a fit takes 'shared' rows only"
+            )
 
 
 def _check_constant(model: Model, name: str) -> None:
@@ -224,7 +226,8 @@ def _checked_rows(problem: Problem, table: pd.DataFrame, what: str) -> pd.DataFr
             raise CalibrationError(f"the {what} table has no column {column!r}; it needs {', '.join(COLUMNS)}")
     for column in table.columns:
         if column not in (*COLUMNS, "from_time"):
-            raise CalibrationError(f"the {what} table has an unknown column {column!r}. {did_you_mean(str(column), COLUMNS)}")
+            hint = did_you_mean(str(column), COLUMNS)
+            raise CalibrationError(f"the {what} table has an unknown column {column!r}. {hint}")
     known = {item.name: item for item in problem.observables}
     for position, row in enumerate(table.to_dict("records")):
         where = f"{what} row {position} ({row['observable']} at {row['time']})"
@@ -254,7 +257,7 @@ def _check_value(where: str, value: float, support: str) -> None:
     if not np.isfinite(value):
         raise CalibrationError(f"{where}: the value is {value}; leave the row out when nothing is known")
     if support == "count" and (value < 0 or value != round(value)):
-        raise CalibrationError(f"{where}: the value is {value:g}; count noise needs a whole number that is not negative")
+        raise CalibrationError(f"{where}: the value is {value:g}; count noise needs a whole number of 0 or more")
     if support == "positive" and value <= 0:
         raise CalibrationError(f"{where}: the value is {value:g}; lognormal noise needs a value above 0")
     if support == "unit" and not 0 < value < 1:
@@ -276,7 +279,7 @@ def _check_each_datum_once(problem: Problem) -> None:
     rows = pd.concat([problem.measurements, problem.holdout], ignore_index=True)
     if rows["entity"].nunique() > 1:
         raise CalibrationError(
-            f"the measurements are of {rows['entity'].nunique()} entities; one problem takes one entity, so filter the rows"
+            f"the measurements are of {rows['entity'].nunique()} entities; one problem takes one, so filter the rows"
         )
     formulas = {item.name: canonical(item.formula) for item in problem.observables}
     seen: dict[tuple[object, ...], str] = {}

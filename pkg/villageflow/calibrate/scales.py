@@ -55,9 +55,11 @@ class Box:
                     f"parameter {name!r} is free on [{low:g}, {high:g}]; a free parameter needs a finite lower bound "
                     "below its upper bound, or move it to fixed="
                 )
-            if scale != "lin" and low <= 0 or scale == "logit" and high >= 1:
+            if (scale != "lin" and low <= 0) or (scale == "logit" and high >= 1):
                 needs = "bounds above 0" if scale == "log" else "bounds between 0 and 1"
-                raise CalibrationError(f"parameter {name!r} is on the {scale} scale with [{low:g}, {high:g}]; it needs {needs}")
+                raise CalibrationError(
+                    f"parameter {name!r} is on the {scale} scale with [{low:g}, {high:g}]; it needs {needs}"
+                )
         names = tuple(ranges)
         bounds = np.array([[low, high] for _, low, high in ranges.values()], dtype=float).reshape(len(names), 2)
         return cls(names, tuple(scale for scale, _, _ in ranges.values()), bounds[:, 0], bounds[:, 1])
@@ -65,9 +67,9 @@ class Box:
     @classmethod
     def from_table(cls, parameters: pd.DataFrame) -> Box:
         """From the rows of a ``parameters.csv``: name, scale, lower, upper."""
-        missing = [column for column in ("name", "scale", "lower", "upper") if column not in parameters.columns]
-        if missing:
-            raise CalibrationError(f"the parameter table has no column {missing[0]!r}; it needs name, scale, lower, upper")
+        for column in ("name", "scale", "lower", "upper"):
+            if column not in parameters.columns:
+                raise CalibrationError(f"the parameter table lacks column {column!r} (of name, scale, lower, upper)")
         ranges: dict[str, tuple[str, float, float]] = {}
         for row in parameters.to_dict("records"):
             name = canonical(str(row["name"]))
@@ -99,7 +101,7 @@ class Box:
                 result[..., j] = np.exp(result[..., j])
             elif scale == "logit":
                 result[..., j] = expit(result[..., j])
-        return np.clip(result, self.lower, self.upper)
+        return np.asarray(np.clip(result, self.lower, self.upper))
 
     @property
     def width(self) -> Floats:

@@ -119,12 +119,21 @@ def markdown_table(frame: pd.DataFrame, formats: Mapping[str, str], *, label: st
     Columns without a format are texts and stand to the left; `label` is the head of the column of row names.
     """
     heads = [label, *map(str, frame.columns)]
-    rule = [":---", *("---:" if column in formats else ":---" for column in frame.columns)]
-    lines = [heads, rule]
+    lines = [heads]
     for index, row in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
         name = ", ".join(map(str, index)) if isinstance(index, tuple) else str(index)
         lines.append([name, *(_cell(value, formats.get(column, "")) for column, value in zip(frame.columns, row))])
+    lines.insert(1, [
+        _rule(max(len(line[i]) for line in lines), right=i > 0 and frame.columns[i - 1] in formats)
+        for i in range(len(heads))
+    ])
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def _rule(width: int, *, right: bool) -> str:
+    """Dashes as many as the column is wide: pandoc divides a long line between columns in this proportion."""
+    dashes = "-" * max(width, 3)
+    return f"{dashes}:" if right else f":{dashes}"
 
 
 def _add(found: dict[str, Scalar], name: str, value: object) -> None:

@@ -135,8 +135,13 @@ def lines(
         ax.plot(values["time"].to_numpy(), values.to_numpy() / scale, color=colour, label=label)
         _label_axes(ax, values, unit)
     if len(series) > 1:
-        ax.legend()
+        legend(ax)
     return ax
+
+
+def legend(ax: Axes, *, loc: str = "best") -> None:
+    """A legend in the package's style."""
+    ax.legend(loc=loc, frameon=False, fontsize=7)
 
 
 def _label_axes(ax: Axes, values: xr.DataArray, unit: str | None) -> None:

@@ -1,0 +1,225 @@
+"""Policies compared over an ensemble: the same draws under every scenario, so that differences are paired."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from villageflow.calibrate.scales import Floats
+from villageflow.ensemble.design import Design, Scenarios, scenario_values
+from villageflow.ensemble.schema import FINISHED, SCENARIO, STATUS, TIME
+from villageflow.ensemble.simulate import simulate
+from villageflow.errors import CalibrationError, did_you_mean
+from villageflow.ir.model import Model
+
+QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
+QUANTILE: Final = "quantile"
+_SE: Final = "_se"
+
+Variable: TypeAlias = tuple[tuple[str, ...], Floats, dict[str, str]]
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyEnsemble:
+    """Reductions of a policy ensemble over its members.
+
+    Attributes
+    ----------
+    fans : Dataset
+        For each saved variable its quantiles over members, dims (quantile, scenario, time), its ``<name>_mean``, and
+        the Monte Carlo standard errors of both as ``<name>_se`` and ``<name>_mean_se``.
+    differences : Dataset
+        The same for each policy less the baseline, member by member, and ``<name>_share_above``: the share of members
+        in which the policy is above the baseline. Quantiles of differences, not differences of quantiles.
+    baseline : str
+    n_members : int
+        Members that count: finished under every scenario, with a weight above 0.
+    n_effective : float
+        ``(sum w)^2 / sum w^2``; equals `n_members` without weights.
+    unfinished : int
+        Members left out of every scenario because a run of theirs did not stay finite.
+    """
+
+    fans: xr.Dataset
+    differences: xr.Dataset
+    baseline: str
+    n_members: int
+    n_effective: float
+    unfinished: int
+
+    def at(self, time: float) -> pd.DataFrame:
+        """Quantiles and means at one saved time, and the differences to the baseline, one row each.
+
+        Returns
+        -------
+        DataFrame
+            Columns variable, scenario, what (level or difference), statistic, value, std_error.
+        """
+        rows = []
+        for what, found in (("level", self.fans), ("difference", self.differences)):
+            if not np.isclose(found[TIME].to_numpy(), time).any():
+                raise CalibrationError(f"time {time:g} is not a saved time of the ensemble; use one of its times")
+            now = found.sel({TIME: time}, method="nearest")
+            for name in _names(found):
+                for scenario in now[SCENARIO].to_numpy():
+                    here = now.sel({SCENARIO: scenario})
+                    entries = [
+                        (f"q{100 * float(level):02.0f}", here[name].sel({QUANTILE: level}),
+                         here[name + _SE].sel({QUANTILE: level}))
+                        for level in here[QUANTILE].to_numpy()
+                    ]
+                    entries.append(("mean", here[f"{name}_mean"], here[f"{name}_mean{_SE}"]))
+                    here_is = (name, str(scenario), what)
+                    rows += [(*here_is, label, float(value), float(error)) for label, value, error in entries]
+        return pd.DataFrame(rows, columns=["variable", "scenario", "what", "statistic", "value", "std_error"])
+
+
+def policy_ensemble(
+    model: Model,
+    design: Design,
+    scenarios: Scenarios | pd.DataFrame,
+    *,
+    save: Sequence[str],
+    baseline: str = "baseline",
+    quantiles: Sequence[float] = QUANTILES,
+    weights: Floats | None = None,
+    n_threads: int | None = None,
+) -> PolicyEnsemble:
+    """Run every scenario over the same members and reduce.
+
+    Parameters
+    ----------
+    model : Model
+        What to run.
+    design : Design
+        Members: prior draws, or what a history matching retained.
+    scenarios : mapping or DataFrame
+        Name to changes, or the rows of ``scenarios.csv``; must hold the baseline.
+    save : sequence of str
+        Variables to reduce.
+    baseline : str
+        Scenario that the others are compared with.
+    quantiles : sequence of float
+        Strictly between 0 and 1, rising.
+    weights : (n_members,) array, optional
+        Not negative; need not add up to 1. Default equal weights.
+    n_threads : int, optional
+        Default all processors; does not move a bit of the result.
+
+    Returns
+    -------
+    PolicyEnsemble
+
+    Raises
+    ------
+    CalibrationError
+        No such baseline, quantiles or weights out of order, or no member that stays finite under every scenario.
+
+    Notes
+    -----
+    Standard errors are those of independent draws: for a mean the weighted standard deviation over the root of the
+    effective number; for a quantile half the distance between the quantiles one binomial standard error on either
+    side. For a Latin hypercube they are too large, if anything. They hold sampling of the members only.
+    """
+    changes = scenario_values(scenarios) if isinstance(scenarios, pd.DataFrame) else scenarios
+    if baseline not in changes:
+        raise CalibrationError(f"there is no scenario {baseline!r} to compare with. {did_you_mean(baseline, changes)}")
+    levels = np.asarray(quantiles, dtype=float)
+    if not len(levels) or levels.min() <= 0 or levels.max() >= 1 or (np.diff(levels) <= 0).any():
+        raise CalibrationError(f"quantiles are {tuple(quantiles)}; they must rise and lie between 0 and 1")
+    weight = _weights(weights, design.n_members)
+    result = simulate(model, design.with_scenarios(changes), save=save, errors="flag", n_threads=n_threads)
+    finished = (result[STATUS].to_numpy() == FINISHED).all(axis=0)
+    counted = finished & (weight > 0)
+    weight = weight[counted]
+    if not len(weight):
+        raise CalibrationError(
+            "no member with weight stays finite under every scenario; shorten the time step or narrow the prior"
+        )
+    variables = [str(name) for name in result.data_vars if name != STATUS]
+    names = [str(name) for name in result[SCENARIO].to_numpy()]
+    others = [name for name in names if name != baseline]
+    fans: dict[str, Variable] = {}
+    differences: dict[str, Variable] = {}
+    for name in variables:
+        values = result[name].to_numpy()[:, counted]
+        attributes = dict(result[name].attrs)
+        fans |= _reduced(name, values, weight, levels, attributes)
+        base = values[[names.index(baseline)]]
+        gaps = values[[names.index(other) for other in others]] - base
+        differences |= _reduced(name, gaps, weight, levels, attributes)
+        above: Floats = np.einsum("smt,m->st", (gaps > 0).astype(float), weight / weight.sum())
+        differences[f"{name}_share_above"] = ((SCENARIO, TIME), above, {"units": "1"})
+    coords = {QUANTILE: levels, TIME: result[TIME]}
+    return PolicyEnsemble(
+        fans=xr.Dataset(fans, coords={**coords, SCENARIO: names}, attrs=result.attrs),
+        differences=xr.Dataset(
+            differences, coords={**coords, SCENARIO: others}, attrs={**result.attrs, "baseline": baseline}
+        ),
+        baseline=baseline,
+        n_members=int(counted.sum()),
+        n_effective=_effective(weight),
+        unfinished=int((~finished).sum()),
+    )
+
+
+def _names(found: xr.Dataset) -> list[str]:
+    return [str(name) for name in found.data_vars if f"{name}_mean" in found]
+
+
+def _weights(weights: Floats | None, n: int) -> Floats:
+    if weights is None:
+        return np.ones(n)
+    found = np.asarray(weights, dtype=float)
+    if found.shape != (n,):
+        raise CalibrationError(f"weights have shape {found.shape}; give one for each of the {n} members")
+    if not np.isfinite(found).all() or (found < 0).any() or found.sum() <= 0:
+        raise CalibrationError("weights must be finite, not negative, and not all 0")
+    return found
+
+
+def _effective(weight: Floats) -> float:
+    return float(weight.sum() ** 2 / (weight**2).sum())
+
+
+def _reduced(
+    name: str, values: Floats, weight: Floats, levels: Floats, attributes: dict[str, str]
+) -> dict[str, Variable]:
+    """Quantiles and mean over members of a (scenario, member, time) array, with their standard errors."""
+    share, effective = weight / weight.sum(), _effective(weight)
+    spread = np.sqrt(levels * (1 - levels) / effective)
+    wanted = np.concatenate([levels, np.clip(levels - spread, 0, 1), np.clip(levels + spread, 0, 1)])
+    equal = np.ptp(weight) == 0
+    found = np.quantile(values, wanted, axis=1, method="hazen") if equal else weighted_quantile(values, share, wanted)
+    n = len(levels)
+    mean = np.einsum("smt,m->st", values, share)
+    with np.errstate(over="ignore"):
+        variance = np.einsum("smt,m->st", (values - mean[:, None, :]) ** 2, share)
+    dims = (QUANTILE, SCENARIO, TIME)
+    return {
+        name: (dims, found[:n], attributes),
+        name + _SE: (dims, (found[2 * n:] - found[n:2 * n]) / 2, attributes),
+        f"{name}_mean": (dims[1:], mean, attributes),
+        f"{name}_mean{_SE}": (dims[1:], np.sqrt(variance / max(effective - 1, 1)), attributes),
+    }
+
+
+def weighted_quantile(values: Floats, share: Floats, levels: Floats) -> Floats:
+    """Quantiles over the second axis of a (scenario, member, time) array: (level, scenario, time).
+
+    Linear between members, each at the middle of its weight; equal weights give the Hazen definition.
+    """
+    order = np.argsort(values, axis=1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=1)
+    carried = share[order]
+    middle = np.cumsum(carried, axis=1) - carried / 2
+    result = np.empty((len(levels), values.shape[0], values.shape[2]))
+    for i in range(values.shape[0]):
+        for k in range(values.shape[2]):
+            result[:, i, k] = np.interp(levels, middle[i, :, k], ordered[i, :, k])
+    return result

@@ -1,0 +1,164 @@
+"""The verb `fit`: maximum likelihood with multiple starts, and what the optimum says about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from villageflow.calibrate.climb import Optimum, covariance, maximise
+from villageflow.calibrate.identify import identify, spreads
+from villageflow.calibrate.likelihood import Target, log_likelihood
+from villageflow.calibrate.predict import N_DRAWS, predict
+from villageflow.calibrate.problem import Problem
+from villageflow.calibrate.result import FitResult
+from villageflow.calibrate.scales import Floats
+from villageflow.ensemble.simulate import time_grid
+from villageflow.errors import CalibrationError
+
+
+def fit(problem: Problem, *, seed: int, starts: int = 20, n_draws: int = N_DRAWS) -> FitResult:
+    """Fit a calibration problem by maximum likelihood.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to fit.
+    seed : int
+        Of the starts and of the draws behind the bands; equal seeds give equal results.
+    starts : int
+        Latin hypercube starts over the bounds on the transformed scale, at least 20.
+    n_draws : int
+        Draws behind the bands.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    CalibrationError
+        Fewer than 20 starts, or a likelihood of zero at every start.
+
+    Notes
+    -----
+    Priors are not used: the bounds are, flat on the transformed scale. Standard errors are from the Hessian alone; they
+    assume many measurements and independent errors.
+
+    Examples
+    --------
+    >>> result = fit(problem, seed=1)  # doctest: +SKIP
+    >>> print(result.summary())  # doctest: +SKIP
+    """
+    grid = time_grid(problem.model, time_step=problem.time_step)
+    inputs: dict[str, Any] = {
+        "model": problem.model.name,
+        "model_sha256": problem.model.digest,
+        "method": problem.method or problem.model.method,
+        "time_step": grid.step,
+        "fixed": dict(problem.fixed),
+        "observables": [
+            f"{item.name}: {item.kind} of {item.formula}, {item.noise}({item.noise_parameter})"
+            for item in problem.observables
+        ],
+    }
+    result = fit_target(problem, problem.measurements, inputs, starts=starts, seed=seed)
+    finer = replace(problem, time_step=grid.step / 2)
+    at_half_step = finer.log_likelihood(pd.DataFrame([result.params]))[0]
+    inputs["loglik_change_at_half_step"] = float(at_half_step - result.loglik)
+    result = replace(result, inputs=inputs)
+    return replace(result, trajectory=predict(problem, result, _trajectory_rows(problem), n_draws=n_draws))
+
+
+def fit_target(
+    target: Target, rows: pd.DataFrame, inputs: Mapping[str, Any], *, starts: int, seed: int
+) -> FitResult:
+    """Fit any target, a problem or a benchmark curve, by the same means; leaves the trajectory empty."""
+    if starts < 20:
+        raise CalibrationError(f"starts is {starts}; a fit needs at least 20 to tell a local from the best optimum")
+    box = target.box
+
+    def objective(unit: Floats) -> Floats:
+        return log_likelihood(target, box.natural(unit), rows)
+
+    found = maximise(objective, box.size, starts=starts, seed=seed)
+    names = list(box.names)
+    natural = np.where(found.unit == 0, box.lower, np.where(found.unit == 1, box.upper, box.natural(found.unit)))
+    width, slope = box.width, box.slope(natural)
+    cov = covariance(found.hessian, found.at_bound) * np.outer(width, width)
+    errors = np.sqrt(np.diag(cov))
+    with np.errstate(invalid="ignore"):
+        correlation = pd.DataFrame(cov / np.outer(errors, errors), index=names, columns=names)
+    at_bound = tuple(name for name, held in zip(names, found.at_bound, strict=True) if held)
+    return FitResult(
+        params=pd.Series(natural, index=names),
+        std_errors=pd.Series(errors * slope, index=names),
+        cov=pd.DataFrame(cov * np.outer(slope, slope), index=names, columns=names),
+        transformed=pd.DataFrame(
+            {
+                "estimate": box.transformed(natural), "std_error": errors, "scale": box.scales,
+                "lower": box.lower, "upper": box.upper,
+            },
+            index=names,
+        ),
+        transformed_cov=pd.DataFrame(cov, index=names, columns=names),
+        loglik=found.value,
+        n_measurements=len(rows),
+        at_bound=at_bound,
+        converged=found.converged,
+        near_best=found.near_best,
+        starts=found.ends,
+        gradient_norm=_gradient_norm(found),
+        hessian_eigenvalues=_eigenvalues(found, width),
+        residuals=_residuals(target, rows, natural),
+        trajectory=pd.DataFrame(),
+        identifiability=identify(target, rows, found.unit, correlation),
+        seed=seed,
+        inputs=dict(inputs),
+    )
+
+
+def _gradient_norm(found: Optimum) -> float:
+    errors = np.sqrt(np.diag(covariance(found.hessian, found.at_bound)))
+    scaled = np.abs(found.gradient * errors)[~found.at_bound]
+    return float(scaled.max()) if len(scaled) else 0.0
+
+
+def _eigenvalues(found: Optimum, width: Floats) -> Floats:
+    free = np.flatnonzero(~found.at_bound)
+    hessian = found.hessian[np.ix_(free, free)] / np.outer(width[free], width[free])
+    return np.asarray(np.linalg.eigvalsh(hessian)) if np.isfinite(hessian).all() else np.full(len(free), np.nan)
+
+
+def _residuals(target: Target, rows: pd.DataFrame, natural: Floats) -> pd.DataFrame:
+    locations = target.locations(natural[None, :], rows)
+    deviation = spreads(target, natural[None, :], rows, locations)[0]
+    observed = rows["value"].to_numpy(dtype=float)
+    return pd.DataFrame({
+        "observable": rows["observable"].to_numpy(),
+        "time": rows["time"].to_numpy(dtype=float),
+        "observed": observed,
+        "fitted": locations[0],
+        "std_dev": deviation,
+        "standardised": (observed - locations[0]) / deviation,
+    })
+
+
+def _trajectory_rows(problem: Problem) -> pd.DataFrame:
+    """Every saved time from the first to the last measurement; for net flows the measured intervals."""
+    measured = pd.concat([problem.measurements, problem.holdout], ignore_index=True)
+    parts = []
+    for item in problem.observables:
+        own = measured[measured["observable"] == item.name]
+        if not len(own):
+            continue
+        if item.kind == "net_flow":
+            parts.append(own[["observable", "time", "from_time"]].sort_values("time"))
+            continue
+        times = problem.save_times
+        times = times[(times >= own["time"].min() - 1e-6) & (times <= own["time"].max() + 1e-6)]
+        parts.append(pd.DataFrame({"observable": item.name, "time": times}))
+    return pd.concat(parts, ignore_index=True)
