@@ -18,11 +18,12 @@ import xarray as xr
 from pytask import Product, task
 
 from villageflow import datasets, library
+from villageflow.analysis.policy import compare_policies
 from villageflow.calibrate.curves import compare_with_curves
 from villageflow.calibrate.facts import read_facts
 from villageflow.calibrate.fit import fit
 from villageflow.calibrate.history import history_match
-from villageflow.calibrate.national import national_problem
+from villageflow.calibrate.national import PROBLEMS, national_problem
 from villageflow.calibrate.predict import score
 from villageflow.calibrate.result import load_fit
 from villageflow.econometrics import studies
@@ -130,7 +131,7 @@ def task_national_fit(
     produces: Annotated[Path, Product] = BLD / "national_fit.json",
 ) -> None:
     """National counts of 2009 to 2018 by maximum likelihood."""
-    fit(national_problem(method="rk4"), seed=seed, starts=starts).save(produces)
+    fit(PROBLEMS["national_diffusion"](), seed=seed, starts=starts).save(produces)
 
 
 def task_national_check(
@@ -145,7 +146,7 @@ def task_national_check(
     found: Annotated[Path, Product] = _numbers("national_fit"),
 ) -> None:
     """The counts of 2019 to 2022, kept aside, and growth curves fitted to the same counts."""
-    problem, result = national_problem(method="rk4"), load_fit(fitted)
+    problem, result = PROBLEMS["national_diffusion"](), load_fit(fitted)
     comparison = compare_with_curves(problem, result, seed=seed)
     in_logs = national_problem(method="rk4", noise="lognormal")
     alternative = score(in_logs, fit(in_logs, seed=seed), in_logs.holdout)
@@ -202,16 +203,20 @@ def task_policy_exhibits(
     source: str = code("villageflow.report.exhibits"),
     written: Annotated[tuple[Path, ...], Product] = _exhibits(
         "tables/policies.md",
-        *(f"figures/{name}.{kind}" for name in ("ad_squeeze", "policy_fan", "return_migration") for kind in ("svg", "pdf")),
+        *(f"figures/{name}.svg" for name in ("ad_squeeze", "policy_fan", "return_migration")),
+        *(f"figures/{name}.pdf" for name in ("ad_squeeze", "policy_fan", "return_migration")),
     ),
     found: Annotated[Path, Product] = _numbers("policy"),
 ) -> None:
     """Fans, the squeeze and return migration."""
-    shown = {"active_stores": "active stores", "profit_agent": "profit of an agent store",
-             "village_revenue": "village revenue", "resident_workers": "resident workers"}
+    shown = {
+        "active_stores": ("active stores", 1.0), "profit_agent": ("profit of an agent (1,000 RMB)", 1e3),
+        "village_revenue": ("village revenue (m RMB)", 1e6), "resident_workers": ("resident workers", 1.0),
+    }
     with xr.open_dataset(runs, engine="h5netcdf") as opened:
         policy = opened.load()
-    written[0].write_text(exhibits.policy_table(policy, shown, 2030.0), encoding="utf-8")
+    found_policies = compare_policies(policy)
+    written[0].write_text(exhibits.policy_table(found_policies, shown, 2030.0), encoding="utf-8")
     drawn = {
         "ad_squeeze": (exhibits.squeeze_figure, "Profit of stores by type, and agent profit against village revenue."),
         "policy_fan": (exhibits.policy_figure, "Active stores and agent profit under a baseline and four policies."),
@@ -222,7 +227,7 @@ def task_policy_exhibits(
         save_figure(draw(policy), path, alt=alt)
     years = (2010.0, 2016.0, 2020.0, 2030.0)
     squeeze = exhibits.squeeze_numbers(policy.sel(scenario="baseline", drop=True))
-    record.write_json(found, record.merge_flat(exhibits.policy_numbers(policy, SAVES, years), squeeze))
+    record.write_json(found, record.merge_flat(exhibits.policy_numbers(found_policies, SAVES, years), squeeze))
 
 
 # --- record and paper -------------------------------------------------------------------------------------

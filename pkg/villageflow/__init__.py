@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import villageflow.report.plots as plot
     from villageflow import datasets, econometrics, library
+    from villageflow.analysis.policy import compare_policies
+    from villageflow.calibrate.fit import fit
+    from villageflow.calibrate.history import history_match
+    from villageflow.calibrate.likelihood import Observable
+    from villageflow.calibrate.problem import Problem
+    from villageflow.calibrate.result import load_fit
     from villageflow.datasets import read_panel
     from villageflow.ensemble.design import Design
     from villageflow.ensemble.simulate import simulate
@@ -20,8 +26,14 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Design": "villageflow.ensemble.design",
+    "Observable": "villageflow.calibrate.likelihood",
+    "Problem": "villageflow.calibrate.problem",
     "VillageflowError": "villageflow.errors",
+    "compare_policies": "villageflow.analysis.policy",
     "engine_info": "villageflow.integrate.kernel",
+    "fit": "villageflow.calibrate.fit",
+    "history_match": "villageflow.calibrate.history",
+    "load_fit": "villageflow.calibrate.result",
     "read_model": "villageflow.library",
     "read_panel": "villageflow.datasets",
     "simulate": "villageflow.ensemble.simulate",
@@ -35,11 +47,17 @@ _MODULES = {
 
 __all__ = [
     "Design",
+    "Observable",
+    "Problem",
     "VillageflowError",
+    "compare_policies",
     "datasets",
     "econometrics",
     "engine_info",
+    "fit",
+    "history_match",
     "library",
+    "load_fit",
     "plot",
     "read_model",
     "read_panel",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from villageflow import library
-from villageflow.errors import DesignError, VillageflowError
+from villageflow.errors import CalibrationError, DesignError, VillageflowError, did_you_mean
 
 if TYPE_CHECKING:
     from villageflow.ir.model import Model
@@ -197,6 +197,30 @@ def estimate(
             print(path)
     else:
         print(to_markdown(table))
+
+
+@app.command()
+def fit(
+    problem: Annotated[str, typer.Argument(help="A shipped problem; without one, the problems are listed.")] = "",
+    seed: Annotated[int, typer.Option(help="Seed of the starts and of the draws behind the bands.")] = 1,
+    starts: Annotated[int, typer.Option(help="Starts of the search, at least 20.")] = 20,
+    output: Annotated[Path | None, typer.Option(help="JSON file for the fit.")] = None,
+) -> None:
+    """Fit a shipped calibration problem by maximum likelihood and print what was found."""
+    from villageflow.calibrate.fit import fit as fit_problem
+    from villageflow.calibrate.national import PROBLEMS
+
+    if not problem:
+        print("\n".join(PROBLEMS))
+        return
+    if problem not in PROBLEMS:
+        raise CalibrationError(f"no calibration problem {problem!r} is shipped. {did_you_mean(problem, PROBLEMS)}")
+    if output is not None and not output.parent.is_dir():
+        raise CalibrationError(f"{output}: the folder {output.parent} does not exist; make it first")
+    result = fit_problem(PROBLEMS[problem](), seed=seed, starts=starts)
+    print(result.summary())
+    if output is not None:
+        result.save(output)
 
 
 @app.command()

@@ -153,3 +153,14 @@ def test_import_is_light() -> None:
     code = "import sys, villageflow; print(sorted({'pandas', 'xarray', 'pysd', 'statsmodels'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_fit_prints_and_saves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "fit.json"
+    assert call(monkeypatch, "fit", "national_diffusion", "--output", out) == 0
+    assert "log likelihood" in capsys.readouterr().out
+    assert vf.load_fit(out).converged
+    assert call(monkeypatch, "fit", "nothing") == 1
+    assert "national_diffusion" in capsys.readouterr().err

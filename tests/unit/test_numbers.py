@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 
 from villageflow import datasets
 from villageflow.econometrics.studies import run_study
 from villageflow.errors import ReportError
-from villageflow.report.numbers import ensemble_numbers, frame_numbers, markdown_table, slug, study_numbers
+from villageflow.report.numbers import frame_numbers, markdown_table, slug, study_numbers
 
 
 @pytest.mark.parametrize(
@@ -54,28 +53,11 @@ def test_a_study_becomes_numbers_that_agree_with_its_estimates():
     assert numbers[f"{prefix}.n_clusters"] == own.n_clusters
 
 
-def test_ensemble_quantiles_by_scenario_and_time():
-    values = np.arange(2 * 5 * 2, dtype=float).reshape(2, 5, 2)
-    dataset = xr.Dataset(
-        {"stores": (("scenario", "member", "time"), values)},
-        coords={"scenario": ["base", "no ad contest"], "time": [2016.0, 2030.0]},
-    )
-    numbers = ensemble_numbers(dataset, ["stores"], [2030], prefix="policy")
-    assert numbers["policy.base.stores.2030.median"] == 5.0
-    assert numbers["policy.no_ad_contest.stores.2030.median"] == 15.0
-    one = ensemble_numbers(dataset.isel(scenario=0, drop=True), ["stores"], [2016], prefix="run", quantiles={"max": 1})
-    assert one == {"run.stores.2016.max": 8.0}
-    with pytest.raises(ReportError, match="was not saved; the nearest save points are 2016, 2030"):
-        ensemble_numbers(dataset, ["stores"], [2020], prefix="policy")
-    with pytest.raises(ReportError, match="save="):
-        ensemble_numbers(dataset, ["profit"], [2030], prefix="policy")
-
-
 def test_a_table_as_markdown():
     frame = pd.DataFrame({"fact": ["stores|2016", "share"], "value": [-350.4, np.nan]}, index=["S1-18", "D-09"])
     assert markdown_table(frame, {"value": ",.0f"}, label="id").splitlines() == [
         "| id | fact | value |",
-        "| :--- | :--- | ---: |",
+        "| :----- | :----------- | -----: |",
         r"| S1-18 | stores\|2016 | −350 |",
         "| D-09 | share |  |",
     ]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import villageflow as vf
-from villageflow.analysis.policy import policy_ensemble, weighted_quantile
+from villageflow.analysis.policy import compare_policies, weighted_quantile
 from villageflow.errors import CalibrationError, DesignError
 
 MODEL = """{UTF-8}
@@ -31,6 +31,11 @@ def model(tmp_path_factory):
 
 def members(n: int, seed: int = 1) -> vf.Design:
     return vf.Design.from_frame(pd.DataFrame({"inflow": np.random.default_rng(seed).gamma(4.0, 0.5, n)}))
+
+
+def policy_ensemble(model, design, scenarios, *, save, **options):
+    runs = vf.simulate(model, design.with_scenarios(scenarios), save=save, errors="flag")
+    return compare_policies(runs, **options)
 
 
 def test_differences_are_paired(model):
@@ -109,6 +114,11 @@ def test_scenarios_come_from_their_table_too(model):
     first = policy_ensemble(model, members(50), table, save=["level"])
     second = policy_ensemble(model, members(50), {"baseline": {}, "more": {"policy": 0.5}}, save=["level"])
     np.testing.assert_array_equal(first.differences["level"], second.differences["level"])
+
+
+def test_runs_without_scenarios_are_refused(model):
+    with pytest.raises(CalibrationError, match="no scenarios"):
+        compare_policies(vf.simulate(model, members(5), save=["level"]))
 
 
 BAD = {

@@ -11,11 +11,8 @@ import pandas as pd
 import xarray as xr
 
 from villageflow.calibrate.scales import Floats
-from villageflow.ensemble.design import Design, Scenarios, scenario_values
-from villageflow.ensemble.schema import FINISHED, SCENARIO, STATUS, TIME
-from villageflow.ensemble.simulate import simulate
+from villageflow.ensemble.schema import FINISHED, MEMBER, SCENARIO, STATUS, TIME
 from villageflow.errors import CalibrationError, did_you_mean
-from villageflow.ir.model import Model
 
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 QUANTILE: Final = "quantile"
@@ -79,37 +76,25 @@ class PolicyEnsemble:
         return pd.DataFrame(rows, columns=["variable", "scenario", "what", "statistic", "value", "std_error"])
 
 
-def policy_ensemble(
-    model: Model,
-    design: Design,
-    scenarios: Scenarios | pd.DataFrame,
+def compare_policies(
+    runs: xr.Dataset,
     *,
-    save: Sequence[str],
     baseline: str = "baseline",
     quantiles: Sequence[float] = QUANTILES,
     weights: Floats | None = None,
-    n_threads: int | None = None,
 ) -> PolicyEnsemble:
-    """Run every scenario over the same members and reduce.
+    """Reduce the runs of several scenarios over the same members.
 
     Parameters
     ----------
-    model : Model
-        What to run.
-    design : Design
-        Members: prior draws, or what a history matching retained.
-    scenarios : mapping or DataFrame
-        Name to changes, or the rows of ``scenarios.csv``; must hold the baseline.
-    save : sequence of str
-        Variables to reduce.
+    runs : Dataset
+        Result of `simulate` for a design with scenarios, with ``errors="flag"`` where members may fail.
     baseline : str
         Scenario that the others are compared with.
     quantiles : sequence of float
         Strictly between 0 and 1, rising.
     weights : (n_members,) array, optional
         Not negative; need not add up to 1. Default equal weights.
-    n_threads : int, optional
-        Default all processors; does not move a bit of the result.
 
     Returns
     -------
@@ -126,40 +111,40 @@ def policy_ensemble(
     effective number; for a quantile half the distance between the quantiles one binomial standard error on either
     side. For a Latin hypercube they are too large, if anything. They hold sampling of the members only.
     """
-    changes = scenario_values(scenarios) if isinstance(scenarios, pd.DataFrame) else scenarios
-    if baseline not in changes:
-        raise CalibrationError(f"there is no scenario {baseline!r} to compare with. {did_you_mean(baseline, changes)}")
+    if SCENARIO not in runs.dims:
+        raise CalibrationError("the runs have no scenarios to compare; give the design some with with_scenarios")
+    names = [str(name) for name in runs[SCENARIO].to_numpy()]
+    if baseline not in names:
+        raise CalibrationError(f"there is no scenario {baseline!r} to compare with. {did_you_mean(baseline, names)}")
     levels = np.asarray(quantiles, dtype=float)
     if not len(levels) or levels.min() <= 0 or levels.max() >= 1 or (np.diff(levels) <= 0).any():
         raise CalibrationError(f"quantiles are {tuple(quantiles)}; they must rise and lie between 0 and 1")
-    weight = _weights(weights, design.n_members)
-    result = simulate(model, design.with_scenarios(changes), save=save, errors="flag", n_threads=n_threads)
-    finished = (result[STATUS].to_numpy() == FINISHED).all(axis=0)
+    weight = _weights(weights, runs.sizes[MEMBER])
+    finished = (runs[STATUS].to_numpy() == FINISHED).all(axis=0)
     counted = finished & (weight > 0)
     weight = weight[counted]
     if not len(weight):
         raise CalibrationError(
             "no member with weight stays finite under every scenario; shorten the time step or narrow the prior"
         )
-    variables = [str(name) for name in result.data_vars if name != STATUS]
-    names = [str(name) for name in result[SCENARIO].to_numpy()]
+    variables = [str(name) for name in runs.data_vars if name != STATUS]
     others = [name for name in names if name != baseline]
     fans: dict[str, Variable] = {}
     differences: dict[str, Variable] = {}
     for name in variables:
-        values = result[name].to_numpy()[:, counted]
-        attributes = dict(result[name].attrs)
+        values = runs[name].to_numpy()[:, counted]
+        attributes = dict(runs[name].attrs)
         fans |= _reduced(name, values, weight, levels, attributes)
         base = values[[names.index(baseline)]]
         gaps = values[[names.index(other) for other in others]] - base
         differences |= _reduced(name, gaps, weight, levels, attributes)
         above: Floats = np.einsum("smt,m->st", (gaps > 0).astype(float), weight / weight.sum())
         differences[f"{name}_share_above"] = ((SCENARIO, TIME), above, {"units": "1"})
-    coords = {QUANTILE: levels, TIME: result[TIME]}
+    coords = {QUANTILE: levels, TIME: runs[TIME]}
     return PolicyEnsemble(
-        fans=xr.Dataset(fans, coords={**coords, SCENARIO: names}, attrs=result.attrs),
+        fans=xr.Dataset(fans, coords={**coords, SCENARIO: names}, attrs=runs.attrs),
         differences=xr.Dataset(
-            differences, coords={**coords, SCENARIO: others}, attrs={**result.attrs, "baseline": baseline}
+            differences, coords={**coords, SCENARIO: others}, attrs={**runs.attrs, "baseline": baseline}
         ),
         baseline=baseline,
         n_members=int(counted.sum()),

@@ -22,6 +22,7 @@ The observation model, and why
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -122,3 +123,7 @@ def national_measurements(form: str = "levels") -> pd.DataFrame:
         rows["value"] = np.diff(value, prepend=0.0)
         rows["from_time"] = np.concatenate([[2003.0], time[:-1]])
     return rows
+
+
+PROBLEMS: Final[Mapping[str, Callable[[], Problem]]] = {"national_diffusion": lambda: national_problem(method="rk4")}
+"""The problems that ship, as the paper fits them."""

@@ -140,18 +140,25 @@ def _validate(program: Program) -> None:
     n_scalars = len(program.scalars)
     scalar_written = set(range(n_scalars))
     scalar_written -= {int(row[1]) for name in ("run", "time") for row in program.segment(name)}
-    for name in ("run", "time"):
-        _validate_segment(program, name, scalar_written, n_scalars, scalar_written)
+    _validate_segment(program, "run", scalar_written, n_scalars, scalar_written)
     vector_written = set(program.parameter_slots.tolist())
     delay_outputs = set(program.delays[:, 0].tolist())
+    for slot in vector_written | delay_outputs:
+        if not 0 <= slot < program.n_vectors:
+            raise ProgramError(f"a parameter or a delay is in register {slot}; there are {program.n_vectors}")
     holds = {int(row[1]) for row in program.segment("lane") if row[0] == CODES["HOLD"]}
     _validate_segment(program, "member", vector_written, program.n_vectors, scalar_written)
     missing = (holds | set(program.stock_slots.tolist()) | set(program.delays[:, 2:].ravel().tolist())) - vector_written
     if missing:
         raise ProgramError(f"vector register {min(missing)} holds a state but the member segment does not write it")
     vector_written |= delay_outputs
+    _validate_segment(program, "time", scalar_written, n_scalars, scalar_written)
     for name in ("lane", "save"):
         _validate_segment(program, name, vector_written, program.n_vectors, scalar_written)
+    states = delay_outputs | set(program.stock_slots.tolist())
+    for name in ("lane", "save"):
+        if overwritten := states & {int(row[1]) for row in program.segment(name)}:
+            raise ProgramError(f"segment {name!r} writes register {min(overwritten)}, which holds a stock or a delay")
     _validate_outputs(program, vector_written)
 
 
@@ -190,6 +197,10 @@ def _validate_outputs(program: Program, vector_written: set[int]) -> None:
         for slot in slots.tolist():
             if slot not in vector_written:
                 raise ProgramError(f"{what} register {slot} is never written")
+    if len(program.flow_slots) != len(program.stock_slots):
+        raise ProgramError(f"{len(program.flow_slots)} net flows but {len(program.stock_slots)} stocks")
+    if shared := set(program.flow_slots.tolist()) & set(program.stock_slots.tolist()):
+        raise ProgramError(f"a net flow is in register {min(shared)}, which holds a stock; stocks are updated in turn")
     for is_scalar, slot in program.save_slots.tolist():
         if is_scalar and not 0 <= slot < len(program.scalars):
             raise ProgramError(f"a saved variable reads scalar register {slot}; there are {len(program.scalars)}")
@@ -197,7 +208,9 @@ def _validate_outputs(program: Program, vector_written: set[int]) -> None:
             raise ProgramError(f"a saved variable reads register {slot}, which is never written")
     offsets = program.tables.offsets
     n_tables, n_points = len(program.tables.below), len(program.tables.points)
-    if len(offsets) != n_tables + 1 or (np.diff(offsets) < 1).any() or offsets[-1] != n_points:
+    if program.tables.points.shape != (n_points, 3):
+        raise ProgramError(f"tables have points of shape {program.tables.points.shape}; it must be (n, 3)")
+    if len(offsets) != n_tables + 1 or offsets[0] != 0 or (np.diff(offsets) < 1).any() or offsets[-1] != n_points:
         raise ProgramError("tables are not contiguous or one is empty")
     for label, names, slots in (("parameters", program.parameters, program.parameter_slots),
                                 ("stocks", program.stocks, program.stock_slots),

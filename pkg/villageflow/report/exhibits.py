@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from villageflow.analysis.policy import PolicyEnsemble
 from villageflow.calibrate.history import HistoryMatch
 from villageflow.calibrate.predict import Scores
 from villageflow.calibrate.problem import Problem
 from villageflow.calibrate.result import FitResult
-from villageflow.report.numbers import ensemble_numbers, frame_numbers, markdown_table
+from villageflow.report.numbers import frame_numbers, markdown_table, slug
 from villageflow.report.plots import COLOURS, fan, legend, new_figure
 from villageflow.report.record import Scalar
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _THOUSAND: Final = 1e3
 _MILLION: Final = 1e6
+_LEVELS: Final = {"p05": 0.05, "median": 0.5, "p95": 0.95}
 _POLICY_START: Final = 2016.0
 _BANDS: Final = 2
 
@@ -89,6 +91,8 @@ def fit_numbers(
 
 def national_figure(problem: Problem, result: FitResult) -> Figure:
     """Published counts, fitted path and its bands; the counts kept aside are hollow."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = new_figure(columns=2, height=2.7)
     path = result.trajectory
     for ax in axes:
@@ -102,6 +106,7 @@ def national_figure(problem: Problem, result: FitResult) -> Figure:
         ax.plot(problem.holdout["time"], problem.holdout["value"], "o", color=COLOURS[1], markersize=3.5,
                 markerfacecolor="white", label="published, kept aside")
         ax.axvline((problem.measurements["time"].max() + problem.holdout["time"].min()) / 2, color="0.4", linewidth=0.8)
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.set_xlabel("year")
     axes[0].set_ylabel("listed villages (village)")
     axes[1].set_yscale("log")
@@ -139,7 +144,7 @@ def history_numbers(match: HistoryMatch) -> dict[str, Scalar]:
         "history.n_parameters": len(match.by_parameter),
         "history.most_excluding": hardest,
         "history.most_excluding_variable": _words(str(conditions.loc[hardest, "variable"])),
-        "history.most_excluding_share": float(conditions.loc[hardest, "alone"]),
+        "history.most_excluding_share": float(conditions["alone"].max()),
         "history.n_untouched": int((match.by_parameter["verdict"] == "untouched").sum()),
     }
     if match.n_retained:
@@ -147,7 +152,7 @@ def history_numbers(match: HistoryMatch) -> dict[str, Scalar]:
         pair = match.correlations.iloc[0]
         found |= {
             "history.most_learned": _words(learned),
-            "history.most_learned_ratio": float(match.by_parameter.loc[learned, "spread_ratio"]),
+            "history.most_learned_ratio": float(match.by_parameter["spread_ratio"].min()),
             "history.trade_off_first": _words(str(pair["first"])),
             "history.trade_off_second": _words(str(pair["second"])),
             "history.trade_off_correlation": float(pair["rank_correlation"]),
@@ -175,7 +180,7 @@ def squeeze_numbers(runs: xr.Dataset, *, prefix: str = "squeeze") -> dict[str, S
     }
     found: dict[str, Scalar] = {}
     for name, values in peaks.items():
-        for label, level in (("p05", 0.05), ("median", 0.5), ("p95", 0.95)):
+        for label, level in _LEVELS.items():
             found[f"{prefix}.{name}.{label}"] = float(np.quantile(values, level))
     first = peaks["profit_peak_year"] < peaks["revenue_peak_year"]
     found[f"{prefix}.share_of_members"] = float(first.mean())
@@ -184,35 +189,54 @@ def squeeze_numbers(runs: xr.Dataset, *, prefix: str = "squeeze") -> dict[str, S
     return found
 
 
-def policy_numbers(
-    runs: xr.Dataset, variables: Sequence[str], years: Sequence[float], *, baseline: str = "baseline"
-) -> dict[str, Scalar]:
-    """Quantiles by scenario, and of the differences to the baseline within members with their standard errors."""
-    found: dict[str, Scalar] = {"policy.n_members": int(runs.sizes["member"]),
-                                "policy.n_scenarios": int(runs.sizes["scenario"])}
-    found |= ensemble_numbers(runs, variables, years, prefix="policy")
-    others = [str(name) for name in runs["scenario"].values if str(name) != baseline]
-    gaps = runs[list(variables)].sel(scenario=others) - runs[list(variables)].sel(scenario=baseline, drop=True)
-    for scenario in others:
-        for variable in variables:
-            for year in years:
-                values = gaps[variable].sel(scenario=scenario, time=year).to_numpy()
-                head = f"policy.{scenario}.{variable}.{int(year)}"
-                found[f"{head}.gain_mean"] = float(values.mean())
-                found[f"{head}.gain_mean_std_error"] = float(values.std(ddof=1) / np.sqrt(len(values)))
-                found[f"{head}.share_above_baseline"] = float((values > 0).mean())
-    return found
+def policy_numbers(found: PolicyEnsemble, variables: Sequence[str], years: Sequence[float]) -> dict[str, Scalar]:
+    """Quantiles by scenario, and what each policy adds within members, with Monte Carlo standard errors.
+
+    Names are ``policy.scenario.variable.year`` and ``p05``, ``median``, ``p95``; for policies also ``gain_mean``,
+    ``gain_mean_std_error``, ``gain_median`` and ``share_above_baseline``.
+    """
+    numbers: dict[str, Scalar] = {
+        "policy.n_members": found.n_members,
+        "policy.n_scenarios": int(found.fans.sizes["scenario"]),
+        "policy.unfinished": found.unfinished,
+    }
+    for variable in variables:
+        for year in years:
+            for scenario in found.fans["scenario"].values:
+                head = f"policy.{slug(scenario)}.{slug(variable)}.{slug(year)}"
+                here = found.fans.sel(scenario=scenario, time=year)
+                for label, level in _LEVELS.items():
+                    numbers[f"{head}.{label}"] = float(here[variable].sel(quantile=level))
+                if scenario != found.baseline:
+                    gap = found.differences.sel(scenario=scenario, time=year)
+                    numbers[f"{head}.gain_mean"] = float(gap[f"{variable}_mean"])
+                    numbers[f"{head}.gain_mean_std_error"] = float(gap[f"{variable}_mean_se"])
+                    numbers[f"{head}.gain_median"] = float(gap[variable].sel(quantile=0.5))
+                    numbers[f"{head}.share_above_baseline"] = float(gap[f"{variable}_share_above"])
+    return numbers
 
 
-def policy_table(runs: xr.Dataset, labels: Mapping[str, str], year: float) -> str:
-    """Median and central 90 % of chosen variables in one year, scenarios in rows, as Markdown."""
+def policy_table(found: PolicyEnsemble, columns: Mapping[str, tuple[str, float]], year: float) -> str:
+    """Median and central 90 % in one year, scenarios in rows, as Markdown.
+
+    Parameters
+    ----------
+    found : PolicyEnsemble
+        Reductions with the quantiles 0.05, 0.5 and 0.95.
+    columns : mapping of str to (str, float)
+        Variable to its heading and the number its values are divided by.
+    year : float
+        A saved time.
+    """
     rows = {}
-    for scenario in runs["scenario"].values:
-        cells = {}
-        for variable, label in labels.items():
-            low, middle, high = np.quantile(runs[variable].sel(scenario=scenario, time=year), [0.05, 0.5, 0.95])
-            cells[label] = f"{_short(middle)} ({_short(low)} to {_short(high)})"
-        rows[_words(str(scenario))] = cells
+    for scenario in found.fans["scenario"].values:
+        here = found.fans.sel(scenario=scenario, time=year)
+        rows[_words(str(scenario))] = {
+            heading: "{1} ({0} to {2})".format(
+                *(_short(float(here[variable].sel(quantile=level)) / scale) for level in _LEVELS.values())
+            )
+            for variable, (heading, scale) in columns.items()
+        }
     return markdown_table(pd.DataFrame.from_dict(rows, orient="index"), {}, label="scenario")
 
 
@@ -237,7 +261,8 @@ def squeeze_figure(runs: xr.Dataset, *, mark_every: int = 4) -> Figure:
     parts = (("baseline", COLOURS[0], float(runs["time"].min())), ("no_ad_contest", COLOURS[1], _POLICY_START))
     for scenario, colour, start in parts:
         label = _words(scenario)
-        middle = runs[["village_revenue", "profit_agent"]].sel(scenario=scenario, time=slice(start, None)).median("member")
+        part = runs[["village_revenue", "profit_agent"]].sel(scenario=scenario, time=slice(start, None))
+        middle = part.median("member")
         x, y = middle["village_revenue"] / _MILLION, middle["profit_agent"] / _THOUSAND
         right.plot(x, y, color=colour, label=label)
         years = middle["time"].to_numpy()
@@ -303,7 +328,8 @@ def _digits(value: float) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+    return text.replace("-", "\u2212")
 
 
 def _bound(value: float) -> str:

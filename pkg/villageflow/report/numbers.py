@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 from villageflow.econometrics.studies import StudyTable
 from villageflow.errors import ReportError
@@ -72,47 +71,6 @@ def study_numbers(table: StudyTable) -> dict[str, Scalar]:
     return found
 
 
-def ensemble_numbers(
-    dataset: xr.Dataset,
-    variables: Sequence[str],
-    times: Iterable[float],
-    *,
-    prefix: str,
-    quantiles: Mapping[str, float] | None = None,
-) -> dict[str, Scalar]:
-    """Quantiles over members at chosen times, as ``prefix[.scenario].variable.time.quantile``.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Dims member and time, and scenario where there are several.
-    variables : sequence of str
-        Variables of the dataset.
-    times : iterable of float
-        Save points; a time that was not saved is an error.
-    prefix : str
-        First part of the names.
-    quantiles : mapping of str to float
-        Last part of the name and the probability; 5, 50 and 95 percent unless given.
-    """
-    levels = dict(quantiles or {"p05": 0.05, "median": 0.5, "p95": 0.95})
-    found: dict[str, Scalar] = {}
-    scenarios = [str(name) for name in dataset["scenario"].values] if "scenario" in dataset.dims else [None]
-    for scenario in scenarios:
-        part = dataset if scenario is None else dataset.sel(scenario=scenario)
-        head = prefix if scenario is None else f"{prefix}.{slug(scenario)}"
-        for variable in variables:
-            for time in times:
-                values = _at(part, variable, time)
-                for name, level in levels.items():
-                    _add(
-                        found,
-                        f"{head}.{slug(variable)}.{slug(float(time))}.{name}",
-                        np.quantile(values, level),
-                    )
-    return found
-
-
 def markdown_table(frame: pd.DataFrame, formats: Mapping[str, str], *, label: str = "") -> str:
     """A table as Markdown, each column in its format (``.2f``, ``,d``), a missing cell blank.
 
@@ -146,19 +104,6 @@ def _add(found: dict[str, Scalar], name: str, value: object) -> None:
     if not isinstance(value, str | bool | int | float):
         raise ReportError(f"result {name!r} is a {type(value).__name__}; results are numbers or texts")
     found[name] = value
-
-
-def _at(dataset: xr.Dataset, variable: str, time: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    if variable not in dataset:
-        raise ReportError(f"the ensemble has no variable {variable!r}; name it in save=[...] when simulating")
-    if time not in dataset["time"].values:
-        raise ReportError(f"time {time:g} was not saved; the nearest save points are {_nearest(dataset, time)}")
-    return np.asarray(dataset[variable].sel(time=time).values, dtype=np.float64).ravel()
-
-
-def _nearest(dataset: xr.Dataset, time: float) -> str:
-    saved = dataset["time"].values
-    return ", ".join(f"{value:g}" for value in sorted(saved[np.argsort(abs(saved - time))[:2]]))
 
 
 def _cell(value: object, spec: str) -> str:

@@ -139,7 +139,7 @@ def lines(
     return ax
 
 
-def legend(ax: Axes, *, loc: str = "best") -> None:
+def legend(ax: Axes, *, loc: Any = "best") -> None:
     """A legend in the package's style."""
     ax.legend(loc=loc, frameon=False, fontsize=7)
 
