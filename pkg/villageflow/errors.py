@@ -11,7 +11,10 @@ from difflib import get_close_matches
 
 
 class VillageflowError(Exception):
-    """Base of all errors that a user's input can cause."""
+    """Base of all errors that a user's input can cause. Its text is one line, whatever the names in it hold."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
 
 
 class ModelFileError(VillageflowError):

@@ -55,7 +55,7 @@ class TimeGrid:
 
     def save_steps(self) -> np.ndarray:
         """Indices of the steps that are saved, int64, increasing, the first always 0."""
-        ratio = self.save_every / self.step
+        ratio = max(self.save_every / self.step, 1.0)
         n_saves = math.floor(self.n_steps / ratio + 1e-9) + 1
         wanted = np.arange(n_saves) * ratio
         steps = np.unique(np.ceil(wanted - 1e-6).astype(np.int64))

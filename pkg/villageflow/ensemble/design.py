@@ -45,6 +45,12 @@ class Design:
     seed: int | None = None
     kind: str = "table"
 
+    def __post_init__(self) -> None:
+        names = list(self.table.columns)
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DesignError(f"the design table has two columns for {twice!r}; keep one")
+
     @property
     def n_members(self) -> int:
         """Number of members."""
@@ -67,14 +73,14 @@ class Design:
         -------
         Design
         """
-        _check_count(n)
+        _check_prior_table(priors, n, seed)
         sampler = qmc.LatinHypercube(d=len(priors), rng=np.random.default_rng(seed))
         return cls(_from_unit(priors, sampler.random(n)), seed=seed, kind=f"latin hypercube, n = {n}")
 
     @classmethod
     def sobol(cls, priors: pd.DataFrame, *, n: int, seed: int) -> Design:
         """Scrambled Sobol points over priors; `n` must be a power of two."""
-        _check_count(n)
+        _check_prior_table(priors, n, seed)
         if n & (n - 1):
             near = 2 ** n.bit_length()
             raise DesignError(f"a Sobol design has {n} members; it must be a power of two, such as {near}")
@@ -84,7 +90,7 @@ class Design:
     @classmethod
     def draws(cls, priors: pd.DataFrame, *, n: int, seed: int) -> Design:
         """Independent draws from priors; member `i` stays the same when `n` grows."""
-        _check_count(n)
+        _check_prior_table(priors, n, seed)
         streams = [np.random.SeedSequence(seed, spawn_key=(i,)) for i in range(n)]
         rows = np.array([np.random.default_rng(stream).random(len(priors)) for stream in streams])
         return cls(_from_unit(priors, rows.reshape(n, len(priors))), seed=seed, kind=f"independent draws, n = {n}")
@@ -93,16 +99,16 @@ class Design:
     def grid(cls, **values: Sequence[float]) -> Design:
         """Every combination of the given values, the last parameter fastest."""
         names = [canonical(name) for name in values]
-        rows = list(itertools.product(*values.values()))
+        try:
+            rows = [[float(value) for value in row] for row in itertools.product(*values.values())]
+        except (TypeError, ValueError):
+            raise DesignError("a grid takes a list of numbers for each parameter, such as x=[1, 2]") from None
         return cls(pd.DataFrame(rows, columns=names, dtype=float), kind="grid")
 
     @classmethod
     def from_frame(cls, table: pd.DataFrame) -> Design:
         """The rows of a table; columns are parameter names in any spelling."""
         names = [canonical(str(name)) for name in table.columns]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise DesignError(f"the design table has two columns for {twice!r}; keep one")
         try:
             values = table.to_numpy(dtype=float)
         except (TypeError, ValueError) as error:
@@ -124,7 +130,12 @@ class Design:
         """
         if isinstance(scenarios, pd.DataFrame):
             scenarios = scenario_values(scenarios)
-        return replace(self, scenarios={name: dict(values) for name, values in scenarios.items()})
+        changed: dict[str, dict[str, float]] = {}
+        for scenario, values in scenarios.items():
+            changed[scenario] = {canonical(name): _number(value, scenario, name) for name, value in values.items()}
+            if len(changed[scenario]) < len(values):
+                raise DesignError(f"scenario {scenario!r} sets a parameter in two spellings; keep one")
+        return replace(self, scenarios=changed)
 
 
 DesignLike: TypeAlias = "Design | pd.DataFrame | Mapping[str, float | Sequence[float] | Floats] | None"
@@ -192,7 +203,7 @@ def _check_values(model: Model, name: str, values: Floats, what: str) -> None:
     if len(outside):
         bad = int(outside[0])
         raise DesignError(
-            f"{name!r} is {values[bad]!r} at {what} {bad}, outside the limits [{low:g}, {high:g}] that model "
+            f"{name!r} is {float(values[bad])!r} at {what} {bad}, outside the limits [{low:g}, {high:g}] that model "
             f"{model.name!r} declares; choose a value within them"
         )
 
@@ -212,19 +223,37 @@ def scenario_values(table: pd.DataFrame) -> dict[str, dict[str, float]]:
             name = canonical(str(row["name"]))
             if name in values:
                 raise DesignError(f"scenario {scenario!r} sets {name!r} twice; keep one row")
-            values[name] = float(row["value"])
+            values[name] = _number(row["value"], scenario, name)
     return scenarios
 
 
-def _check_count(n: int) -> None:
+def _number(value: object, scenario: str, name: str) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise DesignError(f"scenario {scenario!r} sets {name!r} to {value!r}; a parameter is one number") from None
+
+
+_PRIOR_COLUMNS = ("name", "lower", "mode", "upper", "distribution")
+
+
+def _check_prior_table(priors: pd.DataFrame, n: int, seed: int) -> None:
     if n < 1:
         raise DesignError(f"a design has {n} members; it needs at least 1")
+    if seed < 0:
+        raise DesignError(f"seed is {seed}; it must be at least 0")
+    if missing := [column for column in _PRIOR_COLUMNS if column not in priors.columns]:
+        raise DesignError(f"the priors have no column {missing[0]!r}; they need {', '.join(_PRIOR_COLUMNS)}")
+    if not len(priors):
+        raise DesignError("the priors have no row; give at least one parameter")
 
 
 def _from_unit(priors: pd.DataFrame, unit: Floats) -> pd.DataFrame:
-    columns = {}
+    columns: dict[str, Floats] = {}
     for position, (_, row) in enumerate(priors.iterrows()):
         name = canonical(str(row["name"]))
+        if name in columns:
+            raise DesignError(f"the priors have two rows for {name!r}; keep one")
         columns[name] = quantile(row, unit[:, position])
     return pd.DataFrame(columns)
 
@@ -247,16 +276,23 @@ def quantile(prior: pd.Series, probability: Floats) -> Floats:
     (n,) array
         Always within [lower, upper].
     """
-    lower, mode, upper = (float(prior[column]) for column in ("lower", "mode", "upper"))
     kind, name = str(prior["distribution"]), prior["name"]
+    try:
+        lower, mode, upper = (float(prior[column]) for column in ("lower", "mode", "upper"))
+    except (TypeError, ValueError):
+        raise DesignError(f"parameter {name!r} has a bound or mode that is not a number") from None
+    if not (math.isfinite(lower) and math.isfinite(upper)):
+        raise DesignError(f"parameter {name!r} has the bounds {lower:g} and {upper:g}; they must be finite numbers")
     if not lower <= upper:
         raise DesignError(f"parameter {name!r} has lower bound {lower:g} above its upper bound {upper:g}")
     if lower == upper:
         return np.full_like(probability, lower)
+    if kind not in ("uniform", "loguniform") and not lower <= mode <= upper:
+        raise DesignError(f"parameter {name!r} has mode {mode:g} outside its bounds [{lower:g}, {upper:g}]")
     if kind in ("loguniform", "lognormal"):
         if lower <= 0:
             raise DesignError(f"parameter {name!r} is {kind} with lower bound {lower:g}; it must be above 0")
-        logs = math.log(lower), math.log(mode), math.log(upper)
+        logs = math.log(lower), math.log(mode) if kind == "lognormal" else math.nan, math.log(upper)
         values = np.exp(_on_scale(kind.removeprefix("log"), *logs, probability))
     else:
         values = _on_scale(kind, lower, mode, upper, probability)

@@ -14,6 +14,7 @@ MEMBER: Final = "member"
 TIME: Final = "time"
 SCENARIO: Final = "scenario"
 STATUS: Final = "status"
+RESERVED: Final = frozenset({MEMBER, TIME, SCENARIO, STATUS})
 FINISHED: Final = -1
 
 STATUS_TEXT: Final = (

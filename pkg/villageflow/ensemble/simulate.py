@@ -14,7 +14,17 @@ import xarray as xr
 
 from villageflow.ensemble.design import Design, DesignLike, as_design
 from villageflow.ensemble.provenance import provenance
-from villageflow.ensemble.schema import FINISHED, MEMBER, SCENARIO, STATUS, STATUS_TEXT, TIME, labelled, time_coordinate
+from villageflow.ensemble.schema import (
+    FINISHED,
+    MEMBER,
+    RESERVED,
+    SCENARIO,
+    STATUS,
+    STATUS_TEXT,
+    TIME,
+    labelled,
+    time_coordinate,
+)
 from villageflow.errors import DesignError, SimulationError
 from villageflow.integrate.drive import METHODS, Progress, RunSettings, run_program
 from villageflow.ir.model import Kind, Model
@@ -93,7 +103,8 @@ def simulate(
     members = as_design(design, model)
     saves = _saves(model, save)
     grid = time_grid(model, time_step=time_step, final_time=final_time, save_every=save_every)
-    settings = RunSettings(_method(model, method), n_threads or available_threads(), progress=progress)
+    n_threads = available_threads() if n_threads is None else n_threads
+    settings = RunSettings(_method(model, method), n_threads, progress=progress)
     run = _Run(model, members, saves, grid, settings)
     results = {name: run.scenario(name, values) for name, values in (members.scenarios or {_BASE: {}}).items()}
     if errors == "raise":
@@ -114,9 +125,14 @@ def time_grid(
     overrides = {"time_step": time_step, "final_time": final_time, "saveper": save_every}
     try:
         values = control_values(model, {name: float(value) for name, value in overrides.items() if value is not None})
+    except (TypeError, ValueError):
+        given = ", ".join(f"{name} = {value!r}" for name, value in overrides.items() if value is not None)
+        raise DesignError(f"the time grid is set by numbers, not by {given}") from None
     except KeyError as error:
         name = str(error.args[0]).replace("_", " ").upper()
-        raise DesignError(f"model {model.name!r}: {name} depends on itself or on what is not constant") from None
+        raise DesignError(
+            f"model {model.name!r}: {name} depends on itself or on more than arithmetic with constants"
+        ) from None
     return TimeGrid(values["initial_time"], values["final_time"], values["time_step"], values["saveper"])
 
 
@@ -130,12 +146,21 @@ def _method(model: Model, method: str | None) -> str:
 
 def _saves(model: Model, save: Sequence[str] | str | None) -> tuple[str, ...]:
     if save is None:
-        return tuple(
-            name for name, variable in model.variables.items() if variable.kind in (Kind.STOCK, Kind.AUXILIARY)
-        )
-    names = [canonical(name) for name in ([save] if isinstance(save, str) else save)]
+        names = [name for name, variable in model.variables.items() if variable.kind in (Kind.STOCK, Kind.AUXILIARY)]
+    else:
+        names = [canonical(name) for name in ([save] if isinstance(save, str) else save)]
     check_names(model, (), names)
+    _check_reserved(model, names)
     return tuple(dict.fromkeys(names))
+
+
+def _check_reserved(model: Model, names: Sequence[str]) -> None:
+    for name in names:
+        if name in RESERVED:
+            raise DesignError(
+                f"a variable of model {model.name!r} is called {name!r}, as a part of every result is; rename it, or "
+                "name other variables in save="
+            )
 
 
 @dataclass(frozen=True)
@@ -156,6 +181,7 @@ class _Run:
         self.model, self.design, self.saves, self.grid, self.settings = model, design, saves, grid, settings
         changed = [name for values in design.scenarios.values() for name in values]
         self.varied = tuple(dict.fromkeys([*map(str, design.table.columns), *changed]))
+        _check_reserved(model, self.varied)
         self.program = compile_model(model, varied=self.varied, saves=saves)
         n_runs = max(len(design.scenarios), 1) * design.n_members
         size = 8 * n_runs * len(saves) * len(grid.save_steps())
@@ -214,7 +240,7 @@ class _Run:
         )
         culprits = np.flatnonzero(~np.isfinite(values[:, step, 0]))
         first = names[int(culprits[0])] if len(culprits) else "a variable"
-        variable = self.model.variables.get(first.split(".")[0].lstrip("#"))
+        variable = self.model.variables.get(first.split(" ")[0][1:])
         written = variable.name if variable else first
         value = values[int(culprits[0]), step, 0] if len(culprits) else np.nan
         where = f", scenario {scenario!r}" if self.design.scenarios else ""

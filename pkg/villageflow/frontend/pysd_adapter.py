@@ -1,14 +1,11 @@
 """Model files to `SourceModel`, through PySD's translators and nothing else of PySD.
 
 Only the parsers run: they give an abstract syntax tree of each equation, which is copied into our own nodes.
-PySD's code generator and runtime are never imported. The translators evaluate the numbers, points and strings
-that they matched with Python's ``eval``, and one of their patterns (the limits of a table) matches any text; here
-they evaluate literals only, so no text of a model file can run.
+PySD's code generator and runtime are never imported; what the translators misread is corrected in `pysd_strict`.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import logging
 import math
@@ -17,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,15 @@ import parsimonious
 from lxml import etree
 
 from villageflow.errors import ModelFileError, UnsupportedError, VillageflowError
+from villageflow.frontend.pysd_strict import (
+    ae,
+    am,
+    vensim_element,
+    vensim_file,
+    vensim_section,
+    vensim_utils,
+    xmile_file,
+)
 from villageflow.frontend.text import read_bytes, vensim_text, xmile_root
 from villageflow.ir.nodes import (
     Call,
@@ -40,26 +47,6 @@ from villageflow.ir.nodes import (
 )
 from villageflow.ir.source import SourceModel, SourceVariable
 from villageflow.names import canonical
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # of what the translators themselves import
-    from pysd.translators.structures import abstract_expressions as ae
-    from pysd.translators.structures import abstract_model as am
-    from pysd.translators.vensim import vensim_element, vensim_file, vensim_section, vensim_utils
-    from pysd.translators.xmile import xmile_element, xmile_file
-
-for _module in (vensim_element, xmile_element):
-    _module.eval = ast.literal_eval  # shadows the builtin inside the translators
-
-
-def _xmile_lookup(*arguments: Any, **points: Any) -> Any:
-    """The translator takes ``LOOKUP(table, x)`` for the points of a table; here each is what it is."""
-    if points:
-        return ae.LookupsStructure(**points)
-    return ae.CallStructure(ae.ReferenceStructure("lookup"), arguments)
-
-
-xmile_element.structures = {**xmile_element.structures, "lookup": _xmile_lookup}
 
 SUFFIXES = (".mdl", ".xmile", ".stmx")
 
@@ -180,17 +167,37 @@ def _vensim_elements(path: Path, section: vensim_section.Section) -> list[Any]:
         raise ModelFileError(
             f"{path} cannot be read as a Vensim model: {_reason(error)}; every equation ends in '~ unit ~ text |'"
         ) from None
-    rest = tree.children[-1].text.strip()
-    if rest:
-        raise ModelFileError(f"{path.name}: an equation is not closed by '~ unit ~ text |': {_shorten(rest)!r}")
-    return list(vensim_section.SectionElementsVisitor(tree).entries)
+    entries, rest = tree.children
+    if rest.text.strip():
+        raise ModelFileError(f"{path.name}: an equation is not closed by '~ unit ~ text |': {_shorten(rest.text)!r}")
+    elements = []
+    for entry in (child.children[0] for child in entries):
+        if entry.expr_name == "section":
+            if not entry.text.lstrip().startswith("*"):  # the headline of a group of equations is a row of stars
+                raise ModelFileError(
+                    f"{path.name}: {_shorten(entry.text)!r} has a unit but no text; every equation ends in "
+                    "'~ unit ~ text |'"
+                )
+            continue
+        equation, units, text, flag = (entry.children[i].text for i in (0, 2, 4, 5))
+        if flag.strip(" ~") and not flag.strip(" ~").startswith(":"):
+            raise ModelFileError(f"{path.name}: two equations run together at {_shorten(text)!r}; close the first by |")
+        try:
+            elements.append(vensim_element.Element(equation.strip(), units.strip(), text.strip()))
+        except ValueError:
+            raise ModelFileError(
+                f"{path.name}: {_shorten(equation)!r} has the unit {_shorten(units)!r}; limits are written "
+                "[0, 10] or [0, ?]"
+            ) from None
+    return elements
 
 
 def _vensim_variable(path: Path, component: Any, line: int | None) -> SourceVariable:
     name = component.name
     place = f"{path.name}, line {line}" if line else path.name
     if component.subscripts and component.subscripts[0]:
-        raise UnsupportedError(f"{place}: {name!r} has subscripts {component.subscripts[0]}; subscripts are not supported yet")
+        subscripts = component.subscripts[0]
+        raise UnsupportedError(f"{place}: {name!r} has subscripts {subscripts}; subscripts are not supported yet")
     try:
         component.parse()
         abstract = component.get_abstract_component()
@@ -199,20 +206,28 @@ def _vensim_variable(path: Path, component: Any, line: int | None) -> SourceVari
             f"{place}: cannot read the equation of {name!r}, {_shorten(str(component.expression))!r}: {_reason(error)}"
         ) from None
     limits = component.limits or (None, None)
+    if len(limits) not in (2, 3):
+        raise ModelFileError(f"{place}: {name!r} has the limits {limits}; write [0, 10] or [0, ?]")
     return SourceVariable(
         name=name.strip('"'),
         id=canonical(name),
         definition=_definition(abstract, f"{place}: {name!r}"),
         units=component.units.strip(),
         documentation=" ".join(component.documentation.replace("\\", " ").split()),
-        limits=(limits[0], limits[1]) if len(limits) >= 2 else (None, None),
+        limits=(_limit(limits[0]), _limit(limits[1])),
         line=line,
     )
 
 
+def _limit(limit: float | None) -> float | None:
+    return None if limit is None or math.isnan(limit) else limit
+
+
 def _refuse_ranges(path: Path, ranges: list[str]) -> None:
     if ranges:
-        raise UnsupportedError(f"{path.name} defines the subscript range {ranges[0]!r}; subscripts are not supported yet")
+        raise UnsupportedError(
+            f"{path.name} defines the subscript range {ranges[0]!r}; subscripts are not supported yet"
+        )
 
 
 class _LineFinder:
@@ -258,6 +273,7 @@ def _read_xmile(path: Path, content: bytes) -> tuple[str, list[SourceVariable]]:
     if specs is None:
         raise ModelFileError(f"{path} has no sim_specs; an XMILE model states its start, stop and step there")
     _refuse_xmile_constructs(path, root, space)
+    _check_xmile_elements(path, root, specs, space)
     parsed = _CheckedXmileFile(path, root)
     try:
         parsed.parse(parse_all=False)
@@ -275,6 +291,12 @@ def _refuse_xmile_constructs(path: Path, root: etree._Element, space: dict[str, 
     models = root.findall("x:model", space)
     if not models:
         raise ModelFileError(f"{path} has no model element; it is not an XMILE model")
+    for rule in root.iterfind(".//x:model/x:behavior//x:non_negative", space):
+        if (rule.text or "").strip().lower() != "false":
+            raise UnsupportedError(
+                f"{path.name}, line {rule.sourceline}: the model makes its stocks or flows non-negative; "
+                "not supported yet"
+            )
     for tag, plural in _REFUSED_XMILE.items():
         found = root.find(f".//x:model//x:variables//x:{tag}", space)
         if found is None and tag in ("macro", "dim"):
@@ -284,6 +306,23 @@ def _refuse_xmile_constructs(path: Path, root: etree._Element, space: dict[str, 
             raise UnsupportedError(f"{path.name}, line {found.sourceline}: {owner!r} uses {plural}; not supported yet")
     if len(models) > 1:
         raise UnsupportedError(f"{path.name} holds {len(models)} models; modules are not supported")
+
+
+def _check_xmile_elements(path: Path, root: etree._Element, specs: etree._Element, space: dict[str, str]) -> None:
+    """What the translator takes for granted."""
+    for tag in ("start", "stop", "dt"):
+        if specs.find(f"x:{tag}", space) is None:
+            raise ModelFileError(f"{path.name}, line {specs.sourceline}: sim_specs has no <{tag}>; state it")
+    for element in root.iterfind(".//x:model//x:variables/*", space):
+        place, kind = f"{path.name}, line {element.sourceline}", etree.QName(element).localname
+        if kind not in ("stock", "flow", "aux", "gf"):
+            continue
+        if not element.get("name", "").strip():
+            raise ModelFileError(f"{place}: a variable has no name; give it one")
+        n_equations = len(element.findall("x:eqn", space))
+        if kind != "gf" and n_equations != 1:
+            name = element.get("name")
+            raise ModelFileError(f"{place}: {name!r} has {n_equations} equations; a scalar variable has one")
 
 
 def _xmile_variable(path: Path, element: Any, behaviors: dict[str, bool]) -> SourceVariable:
@@ -320,7 +359,9 @@ def _definition(component: am.AbstractComponent, place: str) -> Definition:
         return _table(syntax, place)
     if isinstance(syntax, ae.IntegStructure):
         if syntax.non_negative:
-            raise UnsupportedError(f"{place} is a non-negative stock; Stella's non-negative stocks are not supported yet")
+            raise UnsupportedError(
+                f"{place} is a non-negative stock; Stella's non-negative stocks are not supported yet"
+            )
         return Integral(_expr(syntax.flow, place), _expr(syntax.initial, place))
     return _expr(syntax, place)
 
@@ -330,6 +371,7 @@ _LOGIC = {
     "=": "equal", "<>": "not_equal", "<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal",
     "and": "and", "or": "or",
 }
+_OPERATORS = frozenset({*_ARITHMETIC.values(), *_LOGIC.values(), "negative", "not"} - {"power"})
 _RENAMED = {"xpulse": "pulse_volume", "xpulse_train": "pulse_volume_train", "xramp": "ramp_unending"}
 _UNSUPPORTED: dict[type, str] = {
     ae.GetConstantsStructure: "GET DIRECT CONSTANTS",
@@ -357,7 +399,7 @@ def _expr(syntax: Any, place: str) -> Expr:
         case ae.ArithmeticStructure(operators, arguments):
             return _operators(operators, [go(item) for item in arguments], _ARITHMETIC, place)
         case ae.LogicStructure(operators, arguments):
-            return _operators(operators, [go(item) for item in arguments], _LOGIC, place)
+            return _logic(operators, [go(item) for item in arguments], place)
         case ae.InlineLookupsStructure(argument, lookups):
             return TableCall(_table(lookups, place), go(argument))
         case ae.CallStructure(function, arguments):
@@ -411,11 +453,27 @@ def _operators(operators: list[str], operands: list[Expr], names: dict[str, str]
     return result
 
 
+def _logic(operators: list[str], operands: list[Expr], place: str) -> Expr:
+    """AND binds before OR; the translator gives a chain of both in the order of the text."""
+    groups = [[operands[0]]]
+    for operator, operand in zip(operators, operands[1:], strict=False):
+        if operator.strip(":").lower() == "or":
+            groups.append([operand])
+        else:
+            groups[-1].append(operand)
+    if len(groups) == 1:
+        return _operators(operators, operands, _LOGIC, place)
+    terms = [_operators([":AND:"] * (len(group) - 1), group, _LOGIC, place) for group in groups]
+    return _operators([":OR:"] * (len(terms) - 1), terms, _LOGIC, place)
+
+
 def _call(function: Any, arguments: list[Expr], place: str) -> Expr:
     if not isinstance(function, ae.ReferenceStructure) or function.subscripts is not None:
         raise UnsupportedError(f"{place} calls a subscripted function; subscripts are not supported yet")
     name = canonical(function.reference)
     name = _RENAMED.get(name, name)
+    if name in _OPERATORS:
+        raise UnsupportedError(f"{place} uses the function {name!r}, which is not supported")
     if name in ("lookup", "lookup_extrapolate", "lookup_forward", "lookup_backward") and len(arguments) == 2:
         table, argument = arguments
         if isinstance(table, Ref):
@@ -430,7 +488,7 @@ def _table(lookups: ae.LookupsStructure, place: str) -> Table:
         raise ModelFileError(f"{place}: a table has {len(x)} x values and {len(y)} y values; it needs as many of each")
     if not all(math.isfinite(value) for value in x + y):
         raise ModelFileError(f"{place}: a table holds a value that is not a finite number")
-    if any(later < earlier for earlier, later in zip(x, x[1:], strict=False)):
+    if any(later < earlier for earlier, later in pairwise(x)):
         raise ModelFileError(f"{place}: the x values of a table decrease; order its points")
     extrapolation = Extrapolation.EXTEND if lookups.type == "extrapolate" else Extrapolation.CLAMP
     interpolation = Interpolation.HOLD_BACKWARD if lookups.type == "hold_backward" else Interpolation.LINEAR
@@ -446,8 +504,10 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, parsimonious.exceptions.ParseError):
         near = _shorten(error.text[error.pos:]) or "its end"
         return f"it is not understood from {near!r} on"
-    first = str(error).strip().splitlines()
-    return _shorten(first[0]) if first else type(error).__name__
+    first = re.sub(r"^\w+(Error|Exception): ", "", (str(error).strip().splitlines() or [""])[0])
+    if isinstance(error, (AttributeError, LookupError)) or not first:
+        return "a part of it is missing"
+    return _shorten(first, 160)
 
 
 def _shorten(text: str, limit: int = 60) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from lxml import etree
@@ -18,10 +19,6 @@ _MAX_BYTES = 64 * 1024 * 1024
 MAX_NESTING = 200
 
 _DECLARED_ENCODING = re.compile(rb"^\s*\{([^}\r\n]{1,40})\}")
-_NEGATIVE_BASE = re.compile(
-    r"(?P<before>(?:^|[-+*/^(,=<>]|:NOT:|:AND:|:OR:)\s*)-\s*(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)(?P<power>\s*\^)",
-    re.IGNORECASE,
-)
 _SKETCH = re.compile(r"^\\{2,}---///", re.MULTILINE)
 _ISEE_PREFIX = re.compile(rb"[<\s]/?isee:")
 _ROOT_TAG = re.compile(rb"<xmile\b")
@@ -30,13 +27,16 @@ _DOCUMENT_TYPE = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 def read_bytes(path: Path) -> bytes:
     """The bytes of a model file, refused when missing, not a file, or larger than 64 MB."""
-    if not path.is_file():
-        what = "is a folder, not a model file" if path.is_dir() else "does not exist"
-        raise ModelFileError(f"{path} {what}; give the path of a .mdl, .xmile or .stmx file")
-    size = path.stat().st_size
-    if size > _MAX_BYTES:
-        raise ModelFileError(f"{path} has {size:,} bytes; a model file may have at most {_MAX_BYTES:,}")
-    return path.read_bytes()
+    try:
+        if not path.is_file():
+            what = "is a folder, not a model file" if path.is_dir() else "does not exist"
+            raise ModelFileError(f"{path} {what}; give the path of a .mdl, .xmile or .stmx file")
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise ModelFileError(f"{path} has {size:,} bytes; a model file may have at most {_MAX_BYTES:,}")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def vensim_text(path: Path, content: bytes) -> str:
@@ -47,12 +47,7 @@ def vensim_text(path: Path, content: bytes) -> str:
     if "\0" in equations:
         raise ModelFileError(f"{path} holds null characters; it is not a Vensim text model")
     _check_nesting(path, equations)
-    return _bind_power_before_sign(equations)
-
-
-def _bind_power_before_sign(equations: str) -> str:
-    """``-2^x`` as ``-(2+0)^x``: the parser binds a literal's sign more tightly than the power, Vensim does not."""
-    return _NEGATIVE_BASE.sub(r"\g<before>-(\g<number>+0)\g<power>", equations)
+    return equations
 
 
 def _decode(path: Path, content: bytes) -> str:
@@ -64,7 +59,7 @@ def _decode(path: Path, content: bytes) -> str:
         encoding = "utf-8"
     try:
         codec = codecs.lookup(encoding)
-    except LookupError:
+    except (LookupError, ValueError):
         raise ModelFileError(
             f"{path} declares the encoding {encoding!r}, which is not known; correct its first line"
         ) from None
@@ -72,7 +67,9 @@ def _decode(path: Path, content: bytes) -> str:
         raise ModelFileError(f"{path} declares {encoding!r}, which is not a text encoding; correct its first line")
     try:
         return content.removeprefix(codecs.BOM_UTF8).decode(codec.name)
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
+        if not isinstance(error, UnicodeDecodeError):
+            raise ModelFileError(f"{path} cannot be decoded as {codec.name}: {error}; save it as UTF-8") from None
         line = content.count(b"\n", 0, error.start) + 1
         raise ModelFileError(
             f"{path}, line {line}: byte {content[error.start]:#04x} is not {codec.name}; "
@@ -88,7 +85,9 @@ def _check_nesting(path: Path, text: str) -> None:
             depth += 1
             if depth > MAX_NESTING:
                 line = text.count("\n", 0, match.start()) + 1
-                raise ModelFileError(f"{path}, line {line}: brackets nest deeper than {MAX_NESTING}; simplify the equation")
+                raise ModelFileError(
+                    f"{path}, line {line}: brackets nest deeper than {MAX_NESTING}; simplify the equation"
+                )
         elif character == "|":
             depth = 0
         else:
@@ -98,30 +97,79 @@ def _check_nesting(path: Path, text: str) -> None:
 def xmile_root(path: Path, content: bytes) -> etree._Element:
     """The root element of an XMILE or Stella file, parsed strictly: no entities, no network, no repair.
 
-    Three rewritings: a file that uses the prefix ``isee:`` without declaring it gets the declaration; variables
-    that older files put straight under ``model`` move into a ``variables`` element; and the sign of a literal
-    binds after the power, as in `vensim_text`.
+    Four rewritings: a file that uses the prefix ``isee:`` without declaring it gets the declaration; variables that
+    older files put straight under ``model`` move into a ``variables`` element; a range with one end gets the other;
+    and a graph with points for x loses its scale. Comments are dropped, since the translator reads an equation only
+    up to the first one.
     """
     if found := _DOCUMENT_TYPE.search(content):
         line = content.count(b"\n", 0, found.start()) + 1
-        raise ModelFileError(f"{path}, line {line}: a model file may not declare a document type or entities; remove it")
+        raise ModelFileError(
+            f"{path}, line {line}: a model file may not declare a document type or entities; remove it"
+        )
     if _ISEE_PREFIX.search(content) and b"xmlns:isee" not in content:
         content = _ROOT_TAG.sub(b'<xmile xmlns:isee="http://iseesystems.com/XMILE"', content, count=1)
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
+    )
     try:
         root = etree.fromstring(content, parser)
     except etree.XMLSyntaxError as error:
         raise ModelFileError(f"{path}, line {error.lineno}: malformed XML ({error.msg}); repair the file") from None
+    if root.getroottree().docinfo.internalDTD is not None:  # in an encoding that the search above does not see
+        raise ModelFileError(f"{path}: a model file may not declare a document type or entities; remove it")
     if etree.QName(root).localname != "xmile" or root.nsmap.get(None) is None:
         raise ModelFileError(f"{path} is XML but not an XMILE model: its root element is {root.tag!r}")
     space = f"{{{root.nsmap[None]}}}"
     for model in root.iter(f"{space}model"):
         _gather_variables(model, space)
-    for equation in root.iter(f"{space}eqn"):
-        if equation.text:
-            _check_nesting(path, equation.text)
-            equation.text = _bind_power_before_sign(equation.text)
+    for span in root.iter(f"{space}range"):
+        span.set("min", span.get("min", "-inf"))
+        span.set("max", span.get("max", "inf"))
+    texts = {"sim_specs": ("start", "stop", "dt"), "variables": ("eqn", "inflow", "outflow", "xpts", "ypts")}
+    for parent, tags in texts.items():
+        for tag in tags:
+            for element in root.iterfind(f".//{space}{parent}//{space}{tag}"):
+                _check_text(path, element)
+    for graph in root.iter(f"{space}gf"):
+        _check_graph(path, graph, space)
     return root
+
+
+def _check_text(path: Path, element: etree._Element) -> None:
+    """An element that holds text and nothing else; the translator would read it only up to the first child."""
+    what = etree.QName(element).localname
+    if len(element):
+        raise ModelFileError(f"{path}, line {element.sourceline}: <{what}> holds other elements; it may hold text only")
+    if not (element.text or "").strip():
+        raise ModelFileError(f"{path}, line {element.sourceline}: <{what}> is empty; write its equation or numbers")
+    _check_nesting(path, element.text)
+
+
+def _check_graph(path: Path, graph: etree._Element, space: str) -> None:
+    """The points of a graphical function: as many x as y, all numbers, x increasing."""
+    place = f"{path}, line {graph.sourceline}"
+    scale, points = graph.find(f"{space}xscale"), graph.find(f"{space}xpts")
+    if scale is not None and points is not None:  # the translator would take the scale
+        graph.remove(scale)
+        scale = None
+    try:
+        y = _numbers(graph.find(f"{space}ypts"))
+        x = _numbers(points) if scale is None else [float(scale.get("min")), float(scale.get("max"))]
+    except (AttributeError, TypeError, ValueError):
+        raise ModelFileError(
+            f"{place}: a graph needs numbers: <ypts>, and <xpts> or the min and max of <xscale>"
+        ) from None
+    if scale is None and len(x) != len(y):
+        raise ModelFileError(f"{place}: a graph has {len(x)} x values and {len(y)} y values; it needs as many of each")
+    if any(not later > earlier for earlier, later in pairwise(x)):
+        raise ModelFileError(f"{place}: the x values of a graph do not increase; order its points")
+    if graph.get("type", "continuous") not in ("continuous", "extrapolate", "discrete"):
+        raise ModelFileError(f"{place}: a graph has the type {graph.get('type')!r}, which is not known")
+
+
+def _numbers(points: etree._Element) -> list[float]:
+    return [float(value) for value in points.text.split(points.get("sep", ","))]
 
 
 def _gather_variables(model: etree._Element, space: str) -> None:

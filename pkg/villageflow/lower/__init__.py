@@ -30,4 +30,4 @@ def lower(source: SourceModel) -> Model:
     UnsupportedError
         A function that is not supported.
     """
-    return order(source, expand(resolve(source)))
+    return order(source, expand(source, resolve(source)))

@@ -9,8 +9,8 @@ DELAY FIXED               a ring buffer of steps
 INITIAL                   a value computed at the start and kept
 ========================  ===========================================================================
 
-Initial values are those that Vensim documents. Ids of what is added begin with ``#`` and the owner's id, so that
-they cannot meet a name of the model.
+Initial values are those that Vensim documents. Ids of what is added are ``#``, the owner's id and a label, joined by
+blanks, which no canonical name holds.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from villageflow.errors import UnsupportedError
 from villageflow.ir.model import Equations, FixedDelay, Hold, Kind
 from villageflow.ir.nodes import Call, Definition, Expr, Integral, Num, Ref, Stateful, Table
+from villageflow.ir.source import SourceModel
 from villageflow.ir.text import text
 from villageflow.ir.walk import fold, nodes, rebuild
 from villageflow.lower.resolve import TIME, Resolved
@@ -29,7 +30,7 @@ _MAX_ORDER = 100
 _ROUNDING = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Expanded(Equations):
     """Equations free of `Stateful` nodes and of INITIAL; `auxiliaries` still holds constants and controls."""
 
@@ -37,13 +38,14 @@ class Expanded(Equations):
     structural: frozenset[str]
 
 
-def expand(resolved: Resolved) -> Expanded:
+def expand(source: SourceModel, resolved: Resolved) -> Expanded:
     """Replace every function with memory by a reference to what it expands to."""
+    places = {variable.id: f"{source.place(variable)}: {variable.name!r}" for variable in source.variables}
     memory = _Memory()
     auxiliaries: dict[str, Expr] = {}
     fixed = _fixed_ids(resolved)
     for owner, definition in resolved.definitions.items():
-        expander = _Expander(owner, memory, fixed, resolved.definitions)
+        expander = _Expander(owner, places[owner], memory, fixed, resolved.definitions)
         match definition:
             case Integral(net_flow, initial):
                 memory.stocks[owner] = Integral(fold(net_flow, expander.node), fold(initial, expander.node))
@@ -104,8 +106,11 @@ def call(function: str, *arguments: Expr) -> Call:
 class _Expander:
     """Expands the equations of one owner, numbering what it adds."""
 
-    def __init__(self, owner: str, out: _Memory, fixed: set[str], definitions: Mapping[str, Definition]) -> None:
+    def __init__(
+        self, owner: str, place: str, out: _Memory, fixed: set[str], definitions: Mapping[str, Definition]
+    ) -> None:
         self._owner = owner
+        self._place = place
         self._definitions = definitions
         self._out = out
         self._fixed = fixed
@@ -140,7 +145,7 @@ class _Expander:
         raise AssertionError(node.function)
 
     def _prefix(self) -> str:
-        return f"#{self._owner}.{self._count}."
+        return f"#{self._owner} {self._count} "
 
     def _is_fixed(self, expr: Expr) -> bool:
         return all(not isinstance(node, Ref) or node.name in self._fixed for node in nodes(expr))
@@ -166,7 +171,7 @@ class _Expander:
         if isinstance(value, Num) and value.value == int(value.value) and 1 <= value.value <= _MAX_ORDER:
             return int(value.value)
         raise UnsupportedError(
-            f"{self._owner!r}: the order of {function} is {text(order)}; only a whole number from 1 to {_MAX_ORDER}, "
+            f"{self._place}: the order of {function} is {text(order)}; only a whole number from 1 to {_MAX_ORDER}, "
             "or a constant with such a value, is supported"
         )
 
@@ -196,7 +201,7 @@ class _Expander:
             return self._delay(operands, order)
         if not self._is_fixed(delay_time):
             raise UnsupportedError(
-                f"{self._owner!r} uses DELAY N with a delay time that changes; only a fixed delay time is supported"
+                f"{self._place} uses DELAY N with a delay time that changes; only a fixed delay time is supported"
             )
         fitting = call("integer", call("add", call("divide", delay_time, Ref("time_step")), Num(_ROUNDING)))
         stages = self._add_initial("stages", call("max", Num(1.0), call("min", Num(float(order)), fitting)))

@@ -20,7 +20,7 @@ def order(source: SourceModel, expanded: Expanded) -> Model:
     names = {variable.id: variable.name for variable in source.variables}
     expressions = expanded.auxiliaries
     controls = {name: expressions[name] for name in CONTROL_IDS}
-    _check_controls(source, expanded, controls)
+    grid_constants = _check_controls(source, expanded, controls)
     constants = {name: _literal(expressions[name]) for name, kind in expanded.kinds.items() if kind is Kind.CONSTANT}
     auxiliaries = {
         name: expr for name, expr in expressions.items() if name not in constants and name not in CONTROL_IDS
@@ -41,7 +41,7 @@ def order(source: SourceModel, expanded: Expanded) -> Model:
         controls=controls,
         initial_order=_initial_order(expanded, constants, names, source),
         step_order=step_order,
-        structural=expanded.structural,
+        structural=expanded.structural | grid_constants & constants.keys(),
     )
 
 
@@ -61,8 +61,9 @@ def _literal(expr: Expr) -> float:
     raise AssertionError(expr)
 
 
-def _check_controls(source: SourceModel, expanded: Expanded, controls: dict[str, Expr]) -> None:
-    """The time grid must be known before the run: no control may depend on what changes."""
+def _check_controls(source: SourceModel, expanded: Expanded, controls: dict[str, Expr]) -> frozenset[str]:
+    """The names that set the time grid, which must be known before the run: none may depend on what changes."""
+    reached: set[str] = set()
     for name in CONTROL_IDS:
         seen: set[str] = set()
         todo = [name]
@@ -76,6 +77,8 @@ def _check_controls(source: SourceModel, expanded: Expanded, controls: dict[str,
                 if reference not in seen:
                     seen.add(reference)
                     todo.append(reference)
+        reached |= seen
+    return frozenset(reached)
 
 
 def references(expr: Expr, *, start: bool) -> Iterator[str]:

@@ -49,6 +49,10 @@ def resolve(source: SourceModel) -> Resolved:
     lookups = {v.id: v.definition for v in source.variables if isinstance(v.definition, Table)}
     faults += [f"{source.path.name} does not define {missing.replace('_', ' ').upper()}"
                for missing in CONTROL_IDS if missing not in kinds]
+    faults += [f"{source.place(v)}: {v.name!r} is a stock or a lookup; the time grid is set by numbers"
+               for v in source.variables if v.id in CONTROL_IDS and isinstance(v.definition, (Integral, Table))]
+    faults += [f"{source.place(v)}: {v.name!r} is the name of the clock; rename the variable"
+               for v in source.variables if v.id == TIME]
     resolver = _Resolver(source, kinds, lookups)
     definitions = {v.id: resolver.definition(v) for v in source.variables if v.id not in lookups}
     if resolver.unsupported:
@@ -64,12 +68,13 @@ def _listing(faults: list[str], what: str, source: SourceModel) -> str:
         return faults[0]
     shown = "; ".join(faults[:6])
     more = f"; and {len(faults) - 6} more" if len(faults) > 6 else ""
-    return f"{len(faults)} of {len(source.variables)} equations {what}: {shown}{more}"
+    return f"{source.path.name}: {len(faults)} faults, equations that {what}: {shown}{more}"
 
 
 def _repeated(source: SourceModel) -> list[str]:
     counts = Counter(variable.id for variable in source.variables)
-    return [f"{source.path.name} defines {name!r} {count} times; keep one" for name, count in counts.items() if count > 1]
+    repeated = {name: count for name, count in counts.items() if count > 1}
+    return [f"{source.path.name} defines {name!r} {count} times; keep one" for name, count in repeated.items()]
 
 
 def _kind(variable: SourceVariable) -> Kind:
@@ -107,9 +112,20 @@ class _Resolver:
             case Table():
                 return variable.definition
             case Integral(net_flow, initial):
-                return Integral(fold(net_flow, self._node), fold(initial, self._node))
+                return Integral(self._expression(net_flow), self._expression(initial))
             case _:
-                return fold(variable.definition, self._node)
+                return self._expression(variable.definition)
+
+    def _expression(self, expr: Expr) -> Expr:
+        resolved = fold(expr, self._node)
+        return self._bare_lookup((resolved,)) or resolved
+
+    def _bare_lookup(self, operands: tuple[Expr, ...]) -> Expr | None:
+        """The fault of an operand that is a lookup, which has no value of its own."""
+        for operand in operands:
+            if isinstance(operand, Ref) and self._kinds.get(operand.name) is Kind.LOOKUP:
+                return self._fault(f"uses the lookup {operand.name!r} without an argument; write {operand.name}(x)")
+        return None
 
     def _fault(self, message: str, *, unsupported: bool = False) -> Expr:
         assert self._owner is not None
@@ -124,7 +140,7 @@ class _Resolver:
             case Call(function):
                 return self._call(function, operands)
             case _:
-                return rebuild(node, operands)
+                return self._bare_lookup(operands) or rebuild(node, operands)
 
     def _reference(self, name: str) -> Expr:
         if name in self._kinds or name == TIME:
@@ -138,9 +154,8 @@ class _Resolver:
     def _call(self, function: str, operands: tuple[Expr, ...]) -> Expr:
         if function in _TABLE_FUNCTIONS and len(operands) == 2:
             return self._table_function(function, operands)
-        for operand in operands:
-            if isinstance(operand, Ref) and self._kinds.get(operand.name) is Kind.LOOKUP:
-                return self._fault(f"uses the lookup {operand.name!r} without an argument; write {operand.name}(x)")
+        if fault := self._bare_lookup(operands):
+            return fault
         if self._kinds.get(function) is Kind.LOOKUP:
             if len(operands) != 1:
                 return self._fault(f"calls the lookup {function!r} with {len(operands)} arguments; it takes 1")
@@ -154,6 +169,8 @@ class _Resolver:
 
     def _table_function(self, function: str, operands: tuple[Expr, ...]) -> Expr:
         table, argument = operands
+        if fault := self._bare_lookup((argument,)):
+            return fault
         if not isinstance(table, Ref) or table.name not in self._tables:
             return self._fault(f"calls {function!r} with a first argument that is not a lookup")
         base = self._tables[table.name]

@@ -1,0 +1,151 @@
+"""PySD's translators, with the readings corrected that differ from the modelling languages or hide a mistake.
+
+The translators evaluate the numbers, points and strings that they matched with Python's ``eval``, and one of their
+patterns (the limits of a table) matches any text; here they evaluate literals only, so no text of a model file can
+run. The rest of this file is grammar: signs and powers, NOT, MOD, commas, the order of points, names of functions.
+`pysd_adapter` takes the translators from here.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import warnings
+from typing import Any
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of what the translators themselves import
+    from pysd.translators.structures import abstract_expressions as ae
+    from pysd.translators.structures import abstract_model as am
+    from pysd.translators.vensim import vensim_element, vensim_file, vensim_section, vensim_utils
+    from pysd.translators.xmile import xmile_element, xmile_file, xmile_utils
+
+__all__ = ["ae", "am", "vensim_element", "vensim_file", "vensim_section", "vensim_utils", "xmile_file"]
+
+_INTERNAL = frozenset({
+    "reference", "subscripts_ref", "arithmetic", "logic", "call", "with_lookup", "inline_lookup", "data", "negative",
+    "stock",
+})
+"""Names of the translators' own building blocks, which they would let an equation call."""
+
+
+class _StrictEquation:
+    """What both equation visitors read otherwise than the modelling languages do, or read without a complaint."""
+
+    elements: dict[str, Any]
+    negatives: set[str]
+
+    def visit_neg_expr(self, _: Any, parts: list[str]) -> str:
+        """A sign is an operation of its own, applied after the powers that follow it: -2^2 is -4."""
+        if parts[0] == "-":
+            self.negatives.add(parts[2])
+        return parts[2]
+
+    def visit_exp_expr(self, _: Any, parts: list[str]) -> Any:
+        """Powers group from the right, as in Vensim's records and the XMILE standard: 2^3^2 is 512."""
+        ids = "".join(parts).strip().split("^")
+        if len(ids) == 1 and ids[0] not in self.negatives:
+            return ids[0]
+        result: Any = None
+        for item in reversed(ids):
+            operand = self.elements[item]
+            result = operand if result is None else ae.ArithmeticStructure(["^"], (operand, result))
+            if item in self.negatives:
+                self.negatives.remove(item)
+                result = ae.ArithmeticStructure(["negative"], (result,))
+        return self.add_element(result)  # type: ignore[attr-defined]
+
+    def visit_logic_expr(self, node: Any, parts: list[str]) -> Any:
+        """Tools disagree on whether NOT or the comparison comes first, so neither is guessed."""
+        if parts[0] and node.children[2].children[1].text:
+            raise ValueError(
+                "NOT stands before a comparison; put brackets around the comparison, or around NOT and its operand"
+            )
+        return super().visit_logic_expr(node, parts)  # type: ignore[misc]
+
+    def visit_arguments(self, node: Any, parts: list[str]) -> Any:
+        """Every argument but the last ends in a comma; the grammar lets commas be left out."""
+        commas = [child.children[2].text for child in node.children]
+        if commas and (commas[-1] or not all(commas[:-1])):
+            raise ValueError(f"arguments are not separated by commas in ({node.text.strip()})")
+        return super().visit_arguments(node, parts)  # type: ignore[misc]
+
+    def visit_call(self, node: Any, parts: list[str]) -> Any:
+        """A wrong number of arguments is said in words."""
+        function, arguments = self.elements[parts[0]], self.elements[parts[4]]
+        if function.reference in _INTERNAL:
+            return self.add_element(ae.CallStructure(function, arguments))  # type: ignore[attr-defined]
+        try:
+            return super().visit_call(node, parts)  # type: ignore[misc]
+        except (TypeError, KeyError):
+            raise ValueError(f"{function.reference!r} does not take {len(arguments)} arguments") from None
+
+
+class _VensimEquation(_StrictEquation, vensim_element.EquationVisitor):  # type: ignore[misc]
+    """Adds the points of WITH LOOKUP."""
+
+    def visit_call(self, node: Any, parts: list[str]) -> Any:
+        function = self.elements[parts[0]]
+        if function.reference == "lookup":  # in Vensim a building block, in XMILE a function
+            return self.add_element(ae.CallStructure(function, self.elements[parts[4]]))
+        return super().visit_call(node, parts)
+
+    def visit_lookup_with_def(self, _: Any, parts: list[Any]) -> Any:
+        if parts[10]:
+            _literal(self.elements[parts[10]])
+        return self.add_element(ae.InlineLookupsStructure(self.elements[parts[4]], _points(parts[11])))
+
+
+class _VensimLookup(vensim_element.LookupsVisitor):  # type: ignore[misc]
+    """The points of a lookup variable."""
+
+    def visit_regularLookup(self, _: Any, parts: list[Any]) -> None:  # noqa: N802 - a rule of the grammar
+        if parts[0]:
+            _literal(parts[0])
+        self.translation = _points(parts[2])
+
+
+class _XmileEquation(_StrictEquation, xmile_element.EquationVisitor):  # type: ignore[misc]
+    """Adds MOD."""
+
+    def visit_mod_expr(self, node: Any, parts: list[str]) -> Any:
+        """The translator lets MOD wait for the products around it; other tools do not, so neither is guessed."""
+        left, rest = node.children
+        if rest.text and (left.children[1].text or rest.children[0].children[3].children[1].text):
+            raise ValueError("mod stands beside * or /; put brackets around what comes first")
+        return super().visit_mod_expr(node, parts)
+
+
+def _points(text: str) -> ae.LookupsStructure:
+    """The points of a Vensim table in the order of the file; the translator would sort them."""
+    points = _literal(f"[{text}]")
+    x, y = (tuple(float(point[i]) for point in points) for i in (0, 1))
+    return ae.LookupsStructure(x, y, (min(x), max(x)), (min(y), max(y)), "interpolate")
+
+
+def _xmile_lookup(*arguments: Any, **points: Any) -> Any:
+    """The translator takes ``LOOKUP(table, x)`` for the points of a table; here each is what it is."""
+    if points:
+        return ae.LookupsStructure(**points)
+    return ae.CallStructure(ae.ReferenceStructure("lookup"), arguments)
+
+
+def _literal(text: str) -> Any:
+    """A number, a string, or a list of points; nothing that would have to be evaluated."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        raise ValueError(f"{text!r} is not a number or a list of points") from None
+    if isinstance(value, (int, float)) and not math.isfinite(value):
+        raise ValueError(f"{text!r} is too large for a number")
+    return value
+
+
+for _module in (vensim_element, xmile_element):
+    _module.eval = _literal  # shadows the builtin inside the translators
+vensim_element.EquationVisitor = _VensimEquation
+vensim_element.LookupsVisitor = _VensimLookup
+xmile_element.EquationVisitor = _XmileEquation
+xmile_element.structures = {**xmile_element.structures, "lookup": _xmile_lookup}
+xmile_element.parsing_ops = {**xmile_element.parsing_ops, "not_ops": r"not\b"}  # else "notes" is read as NOT es
+xmile_utils.Grammar._grammar.pop("equations", None)  # built from parsing_ops on next use
