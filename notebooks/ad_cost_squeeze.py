@@ -91,7 +91,8 @@ ax.figure
 
 # %%
 income = vf.datasets.load("nation", columns=["alibaba_merchant_fees", "alibaba_customer_management_revenue"])
-fees = income["alibaba_merchant_fees"].fillna(income["alibaba_customer_management_revenue"]).droplevel("entity").dropna()
+fees = income["alibaba_merchant_fees"].fillna(income["alibaba_customer_management_revenue"])
+fees = fees.droplevel("entity").dropna()
 sales = vf.datasets.load("nation_bounds").xs("alibaba_china_retail_gmv", level="variable").droplevel("entity")
 for year, row in sales.iterrows():
     share = fees[year] / row["value"]

@@ -187,7 +187,7 @@ def test_reference_and_kernel_give_the_same_bits(name):
     whole = time_grid(model)
     n_steps = min(whole.n_steps, 60)
     grid = TimeGrid(whole.start, whole.start + n_steps * whole.step, whole.step, whole.step)
-    varied = tuple(sorted(set(model.constants) - model.structural))[:2]
+    varied = tuple(sorted(set(model.constants) - model.structural.keys()))[:2]
     program = compile_model(model, varied=varied, saves=saves)
     parameters = {constant: model.constants[constant] for constant in varied}
     columns = np.array([[value] for value in parameters.values()]).reshape(len(varied), 1)

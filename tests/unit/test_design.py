@@ -271,9 +271,6 @@ def test_scenario_that_is_none(values, match):
         Design.grid(lag=[1]).with_scenarios({"a": values})
 
 
-@pytest.mark.xfail(
-    reason="`check_names` speaks of a delay or smooth for every structural constant", strict=True
-)
 def test_constant_that_sets_the_time_grid_is_refused_in_its_own_words(model):
     with pytest.raises(DesignError, match="'horizon' sets the time grid"):
         as_design({"horizon": 2}, model)

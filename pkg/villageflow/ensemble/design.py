@@ -265,9 +265,9 @@ def quantile(prior: pd.Series, probability: Floats) -> Floats:
     ----------
     prior : Series
         With ``name, scale, lower, mode, upper, distribution``. ``uniform`` and ``triangular`` lie on [lower, upper];
-        ``loguniform`` is uniform in the logarithm; ``normal`` and ``lognormal`` (normal in the logarithm) have their
-        median at the mode and a standard deviation of (upper - lower) / 3.92 on that scale, truncated to
-        [lower, upper]. Equal bounds are a fixed value.
+        ``loguniform`` is uniform in the logarithm; ``normal`` and ``lognormal`` (normal in the logarithm) are centred
+        on the mode with a standard deviation of (upper - lower) / 3.92 on that scale, and truncated to
+        [lower, upper]: the median is the mode only where the mode is in the middle. Equal bounds are a fixed value.
     probability : (n,) array
         In [0, 1].
 

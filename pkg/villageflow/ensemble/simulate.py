@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import xarray as xr
 
 from villageflow.ensemble.design import Design, DesignLike, as_design
+from villageflow.ensemble.failure import diagnose, first_bad_steps
 from villageflow.ensemble.provenance import provenance
 from villageflow.ensemble.schema import (
     FINISHED,
@@ -31,7 +31,6 @@ from villageflow.ir.model import Kind, Model
 from villageflow.names import canonical
 from villageflow.program.emit import check_names, compile_model
 from villageflow.program.graph import control_values
-from villageflow.program.program import Program
 from villageflow.timegrid import TimeGrid
 
 OnError: TypeAlias = Literal["raise", "flag"]
@@ -74,7 +73,7 @@ def simulate(
     n_threads : int, optional
         Default: the processors this process may use. Does not move a bit of the result.
     progress : callable, optional
-        Called with (members done, members in all).
+        Called with (runs done, runs in all).
 
     Returns
     -------
@@ -104,13 +103,24 @@ def simulate(
     saves = _saves(model, save)
     grid = time_grid(model, time_step=time_step, final_time=final_time, save_every=save_every)
     n_threads = available_threads() if n_threads is None else n_threads
-    settings = RunSettings(_method(model, method), n_threads, progress=progress)
+    settings = RunSettings(_method(model, method), n_threads)
     run = _Run(model, members, saves, grid, settings)
-    results = {name: run.scenario(name, values) for name, values in (members.scenarios or {_BASE: {}}).items()}
+    scenarios = members.scenarios or {_BASE: {}}
+    results = {
+        name: run.scenario(values, _counted(progress, position, len(scenarios)))
+        for position, (name, values) in enumerate(scenarios.items())
+    }
     if errors == "raise":
         for name, result in results.items():
             run.raise_first_failure(name, result)
     return run.dataset(results)
+
+
+def _counted(progress: Progress | None, done_before: int, n_scenarios: int) -> Progress | None:
+    """Progress over all scenarios, each of which counts its own members."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(done_before * total + done, n_scenarios * total)
 
 
 def available_threads() -> int:
@@ -192,7 +202,7 @@ class _Run:
                 "name fewer variables in save=, or save less often"
             )
 
-    def scenario(self, name: str, changes: Mapping[str, float]) -> _Result:
+    def scenario(self, changes: Mapping[str, float], progress: Progress | None) -> _Result:
         table = self.design.table
         rows = []
         for parameter in self.varied:
@@ -204,52 +214,29 @@ class _Run:
                 row = np.full(len(table), self.model.constants[parameter])
             rows.append(row)
         parameters = np.array(rows, dtype=float).reshape(len(self.varied), len(table))
-        values, healthy = run_program(self.program, self.grid, parameters, settings=self.settings)
+        settings = replace(self.settings, progress=progress)
+        values, healthy = run_program(self.program, self.grid, parameters, settings=settings)
         status = np.full(len(table), FINISHED, dtype=np.int32)
         failed = np.flatnonzero(~healthy)
         if len(failed):
-            status[failed] = self._first_bad_step(self.program, parameters[:, failed])
+            status[failed] = first_bad_steps(self.model, self.program, self.grid, parameters[:, failed], self.settings)
         return _Result(values, status, parameters)
-
-    def _first_bad_step(self, program: Program, parameters: Floats) -> npt.NDArray[np.int32]:
-        """Run the failed members once more, watching every step."""
-        watched = tuple(dict.fromkeys([*program.stocks, *self.saves]))
-        watcher = compile_model(self.model, varied=self.varied, saves=watched)
-        steps = np.empty(parameters.shape[1], dtype=np.int32)
-        at_once = max(1, 64_000_000 // (len(watched) * (self.grid.n_steps + 1)))
-        for start in range(0, parameters.shape[1], at_once):
-            chunk = np.ascontiguousarray(parameters[:, start:start + at_once])
-            values, _ = run_program(watcher, _every_step(self.grid), chunk, settings=self._quiet())
-            bad = ~np.isfinite(values).all(axis=0)
-            steps[start:start + at_once] = np.argmax(bad, axis=0)
-        return steps
-
-    def _quiet(self) -> RunSettings:
-        return RunSettings(self.settings.method, self.settings.n_threads)
 
     def raise_first_failure(self, scenario: str, result: _Result) -> None:
         failed = np.flatnonzero(result.status != FINISHED)
         if not len(failed):
             return
-        member, step = int(failed[0]), int(result.status[failed[0]])
-        names = (*self.program.stocks, *self.model.step_order)
-        names = tuple(name for name in names if name in self.model.variables or name in self.model.stocks)
-        tracer = compile_model(self.model, varied=self.varied, saves=names)
-        values, _ = run_program(
-            tracer, _every_step(self.grid), np.ascontiguousarray(result.parameters[:, [member]]), settings=self._quiet()
+        member = int(failed[0])
+        found = diagnose(
+            self.model, self.program, self.grid, result.parameters[:, [member]], self.settings,
+            step=int(result.status[member]),
         )
-        culprits = np.flatnonzero(~np.isfinite(values[:, step, 0]))
-        first = names[int(culprits[0])] if len(culprits) else "a variable"
-        variable = self.model.variables.get(first.split(" ")[0][1:])
-        written = variable.name if variable else first
-        value = values[int(culprits[0]), step, 0] if len(culprits) else np.nan
         where = f", scenario {scenario!r}" if self.design.scenarios else ""
-        shown = ", ".join(f"{name} = {v:g}" for name, v in zip(self.varied, result.parameters[:, member], strict=True))
         raise SimulationError(
-            f"{len(failed)} of {len(result.status)} members are not finite; member {member}{where}: {written!r} "
-            f"is {value} at time {self.grid.time_at(step):g} (step {step}){' with ' + shown if shown else ''}; "
+            f"{len(failed)} of {len(result.status)} members are not finite; member {member}{where}: {found}; "
             'shorten the time step, mend the equation, or pass errors="flag" to keep the others'
         )
+
 
     def dataset(self, results: Mapping[str, _Result]) -> xr.Dataset:
         model, design = self.model, self.design
@@ -281,13 +268,3 @@ class _Run:
                 coords[name] = labelled(model, name, values, (MEMBER,) if shared else dims[:-1])
         attributes = provenance(model, self.program, self.grid, design, self.settings.method)
         return xr.Dataset(data, coords=coords, attrs=attributes)
-
-
-def _every_step(grid: TimeGrid) -> TimeGrid:
-    return TimeGrid(grid.start, grid.stop, grid.step, grid.step)
-
-
-def members_table(ds: xr.Dataset) -> pd.DataFrame:
-    """The varied parameters of a result, one row for each member (and scenario)."""
-    names = [str(name) for name, coord in ds.coords.items() if MEMBER in coord.dims and name != MEMBER]
-    return ds[names].to_dataframe()[names] if names else pd.DataFrame(index=ds[MEMBER].to_index())

@@ -1,7 +1,7 @@
 """Model files to `SourceModel`, through PySD's translators and nothing else of PySD.
 
-Only the parsers run: they give an abstract syntax tree of each equation, which is copied into our own nodes.
-PySD's code generator and runtime are never imported; what the translators misread is corrected in `pysd_strict`.
+Only the parsers run: they give an abstract syntax tree of each equation, which `pysd_syntax` copies into our own
+nodes. PySD's code generator and runtime are never imported; what the translators misread is corrected in `pysd_strict`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import math
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,36 +21,13 @@ import parsimonious
 from lxml import etree
 
 from villageflow.errors import ModelFileError, UnsupportedError, VillageflowError
-from villageflow.frontend.pysd_strict import (
-    ae,
-    am,
-    vensim_element,
-    vensim_file,
-    vensim_section,
-    vensim_utils,
-    xmile_file,
-)
+from villageflow.frontend.pysd_strict import vensim_element, vensim_file, vensim_section, vensim_utils, xmile_file
+from villageflow.frontend.pysd_syntax import definition
 from villageflow.frontend.text import read_bytes, vensim_text, xmile_root
-from villageflow.ir.nodes import (
-    Call,
-    Definition,
-    Expr,
-    Extrapolation,
-    Integral,
-    Interpolation,
-    Num,
-    Ref,
-    Stateful,
-    Table,
-    TableCall,
-)
 from villageflow.ir.source import SourceModel, SourceVariable
 from villageflow.names import canonical
 
 SUFFIXES = (".mdl", ".xmile", ".stmx")
-
-NOT_AVAILABLE = -(2.0**109)
-"""Value of Vensim's ``:NA:``."""
 
 _LOG = logging.getLogger("villageflow")
 _RECURSION = 20_000
@@ -211,7 +187,7 @@ def _vensim_variable(path: Path, component: Any, line: int | None) -> SourceVari
     return SourceVariable(
         name=name.strip('"'),
         id=canonical(name),
-        definition=_definition(abstract, f"{place}: {name!r}"),
+        definition=definition(abstract, f"{place}: {name!r}"),
         units=component.units.strip(),
         documentation=" ".join(component.documentation.replace("\\", " ").split()),
         limits=(_limit(limits[0]), _limit(limits[1])),
@@ -340,159 +316,12 @@ def _xmile_variable(path: Path, element: Any, behaviors: dict[str, bool]) -> Sou
     return SourceVariable(
         name=" ".join(name.split()),
         id=canonical(name),
-        definition=_definition(components[0], f"{place}: {name!r}"),
+        definition=definition(components[0], f"{place}: {name!r}"),
         units=element.units.strip(),
         documentation=" ".join(element.documentation.split()),
         limits=element.limits,
         line=line,
     )
-
-
-# ------------------------------------------------------------------------------- abstract syntax to nodes
-
-
-def _definition(component: am.AbstractComponent, place: str) -> Definition:
-    syntax = component.ast
-    if isinstance(component, am.AbstractData):
-        raise UnsupportedError(f"{place} is a data variable; external data are not supported yet")
-    if isinstance(syntax, ae.LookupsStructure):
-        return _table(syntax, place)
-    if isinstance(syntax, ae.IntegStructure):
-        if syntax.non_negative:
-            raise UnsupportedError(
-                f"{place} is a non-negative stock; Stella's non-negative stocks are not supported yet"
-            )
-        return Integral(_expr(syntax.flow, place), _expr(syntax.initial, place))
-    return _expr(syntax, place)
-
-
-_ARITHMETIC = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "^": "power"}
-_LOGIC = {
-    "=": "equal", "<>": "not_equal", "<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal",
-    "and": "and", "or": "or",
-}
-_OPERATORS = frozenset({*_ARITHMETIC.values(), *_LOGIC.values(), "negative", "not"} - {"power"})
-_RENAMED = {"xpulse": "pulse_volume", "xpulse_train": "pulse_volume_train", "xramp": "ramp_unending"}
-_UNSUPPORTED: dict[type, str] = {
-    ae.GetConstantsStructure: "GET DIRECT CONSTANTS",
-    ae.GetDataStructure: "GET DIRECT DATA",
-    ae.GetLookupsStructure: "GET DIRECT LOOKUPS",
-    ae.AllocateAvailableStructure: "ALLOCATE AVAILABLE",
-    ae.AllocateByPriorityStructure: "ALLOCATE BY PRIORITY",
-    ae.DataStructure: "a data variable",
-}
-
-
-def _expr(syntax: Any, place: str) -> Expr:
-    """Copy one syntax tree into nodes; depth is bounded by `text.MAX_NESTING`."""
-
-    def go(item: Any) -> Expr:
-        return _expr(item, place)
-
-    match syntax:
-        case bool() | int() | float():
-            return Num(NOT_AVAILABLE if math.isnan(syntax) else float(syntax))
-        case ae.ReferenceStructure(reference, subscripts):
-            if subscripts is not None:
-                raise UnsupportedError(f"{place} uses {reference!r} with subscripts; subscripts are not supported yet")
-            return Ref(canonical(reference))
-        case ae.ArithmeticStructure(operators, arguments):
-            return _operators(operators, [go(item) for item in arguments], _ARITHMETIC, place)
-        case ae.LogicStructure(operators, arguments):
-            return _logic(operators, [go(item) for item in arguments], place)
-        case ae.InlineLookupsStructure(argument, lookups):
-            return TableCall(_table(lookups, place), go(argument))
-        case ae.CallStructure(function, arguments):
-            return _call(function, [go(item) for item in arguments], place)
-        case ae.IntegStructure():
-            raise UnsupportedError(f"{place} has INTEG inside a larger expression; give the stock a name of its own")
-        case ae.InitialStructure(initial):
-            return Call("initial", (go(initial),))
-        case ae.GameStructure(expression):
-            return go(expression)  # without a player a game variable is its equation
-    if type(syntax) in _UNSUPPORTED:
-        raise UnsupportedError(f"{place} uses {_UNSUPPORTED[type(syntax)]}, which is not supported yet")
-    return _stateful(syntax, go, place)
-
-
-def _stateful(syntax: Any, go: Callable[[Any], Expr], place: str) -> Expr:
-    match syntax:
-        case ae.SmoothStructure(source, time, initial, order) | ae.SmoothNStructure(source, time, initial, order):
-            return _staged("smooth", [source, time, initial], order, go)
-        case ae.DelayStructure(source, time, initial, order):
-            return _staged("delay", [source, time, initial], order, go)
-        case ae.DelayNStructure(source, time, initial, order):
-            return _staged("delay_n", [source, time, initial], order, go)
-        case ae.DelayFixedStructure(source, time, initial):
-            return Stateful("delay_fixed", (go(source), go(time), go(initial)))
-        case ae.TrendStructure(source, time, initial):
-            return Stateful("trend", (go(source), go(time), go(initial)))
-        case ae.ForecastStructure(source, time, horizon, initial):
-            return Stateful("forecast", (go(source), go(time), go(horizon), go(initial)))
-        case ae.SampleIfTrueStructure(condition, source, initial):
-            return Stateful("sample_if_true", (go(condition), go(source), go(initial)))
-    raise UnsupportedError(f"{place} uses {type(syntax).__name__}, which is not supported")
-
-
-def _staged(function: str, arguments: list[Any], order: Any, go: Callable[[Any], Expr]) -> Expr:
-    """A smooth or delay; lowering turns an order that is a constant of the model into its number."""
-    return Stateful(function, (*map(go, arguments), go(order)))
-
-
-def _operators(operators: list[str], operands: list[Expr], names: dict[str, str], place: str) -> Expr:
-    if operators == ["negative"]:
-        return Call("negative", (operands[0],))
-    if [operator.strip(":").lower() for operator in operators] == ["not"]:
-        return Call("not", (operands[0],))
-    result = operands[0]
-    for operator, operand in zip(operators, operands[1:], strict=True):
-        key = operator.strip(":").lower()
-        if key not in names:
-            raise UnsupportedError(f"{place} uses the operator {operator!r}, which is not supported")
-        result = Call(names[key], (result, operand))
-    return result
-
-
-def _logic(operators: list[str], operands: list[Expr], place: str) -> Expr:
-    """AND binds before OR; the translator gives a chain of both in the order of the text."""
-    groups = [[operands[0]]]
-    for operator, operand in zip(operators, operands[1:], strict=False):
-        if operator.strip(":").lower() == "or":
-            groups.append([operand])
-        else:
-            groups[-1].append(operand)
-    if len(groups) == 1:
-        return _operators(operators, operands, _LOGIC, place)
-    terms = [_operators([":AND:"] * (len(group) - 1), group, _LOGIC, place) for group in groups]
-    return _operators([":OR:"] * (len(terms) - 1), terms, _LOGIC, place)
-
-
-def _call(function: Any, arguments: list[Expr], place: str) -> Expr:
-    if not isinstance(function, ae.ReferenceStructure) or function.subscripts is not None:
-        raise UnsupportedError(f"{place} calls a subscripted function; subscripts are not supported yet")
-    name = canonical(function.reference)
-    name = _RENAMED.get(name, name)
-    if name in _OPERATORS:
-        raise UnsupportedError(f"{place} uses the function {name!r}, which is not supported")
-    if name in ("lookup", "lookup_extrapolate", "lookup_forward", "lookup_backward") and len(arguments) == 2:
-        table, argument = arguments
-        if isinstance(table, Ref):
-            return Call(name, (table, argument))
-    return Call(name, tuple(arguments))
-
-
-def _table(lookups: ae.LookupsStructure, place: str) -> Table:
-    x = tuple(float(value) for value in lookups.x)
-    y = tuple(float(value) for value in lookups.y)
-    if len(x) != len(y) or not x:
-        raise ModelFileError(f"{place}: a table has {len(x)} x values and {len(y)} y values; it needs as many of each")
-    if not all(math.isfinite(value) for value in x + y):
-        raise ModelFileError(f"{place}: a table holds a value that is not a finite number")
-    if any(later < earlier for earlier, later in pairwise(x)):
-        raise ModelFileError(f"{place}: the x values of a table decrease; order its points")
-    extrapolation = Extrapolation.EXTEND if lookups.type == "extrapolate" else Extrapolation.CLAMP
-    interpolation = Interpolation.HOLD_BACKWARD if lookups.type == "hold_backward" else Interpolation.LINEAR
-    return Table(x, y, extrapolation, interpolation)
 
 
 def _reason(error: BaseException) -> str:

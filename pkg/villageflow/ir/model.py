@@ -128,8 +128,8 @@ class Model(Equations):
         Variables whose value at the start is needed, in evaluation order.
     step_order : tuple of str
         Auxiliaries and held values, in evaluation order.
-    structural : frozenset of str
-        Constants that shaped the equations, such as the order of a delay; no design may vary them.
+    structural : mapping of str to str
+        Constants that no design may vary, with what they set: the order of a delay, the time grid.
     """
 
     name: str
@@ -140,7 +140,7 @@ class Model(Equations):
     controls: Mapping[str, Expr]
     initial_order: tuple[str, ...]
     step_order: tuple[str, ...]
-    structural: frozenset[str] = frozenset()
+    structural: Mapping[str, str]
 
     def __repr__(self) -> str:
         return (

@@ -41,7 +41,10 @@ def order(source: SourceModel, expanded: Expanded) -> Model:
         controls=controls,
         initial_order=_initial_order(expanded, constants, names, source),
         step_order=step_order,
-        structural=expanded.structural | grid_constants & constants.keys(),
+        structural={
+            **dict.fromkeys(sorted(grid_constants & constants.keys()), "the time grid"),
+            **dict.fromkeys(sorted(expanded.structural), "the order of a delay or smooth"),
+        },
     )
 
 

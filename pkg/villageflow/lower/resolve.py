@@ -145,10 +145,11 @@ class _Resolver:
     def _reference(self, name: str) -> Expr:
         if name in self._kinds or name == TIME:
             return Ref(name)  # a lookup is an error unless a call takes it up: see _call
-        if name in _PREDEFINED:
-            return Ref(_PREDEFINED[name])
-        if name == "pi":
-            return Call("pi", ())
+        if self._source.path.suffix.lower() != ".mdl":  # names that XMILE predefines
+            if name in _PREDEFINED:
+                return Ref(_PREDEFINED[name])
+            if name == "pi":
+                return Call("pi", ())
         return self._fault(f"refers to {name!r}, which is not defined. {did_you_mean(name, self._kinds)}".rstrip())
 
     def _call(self, function: str, operands: tuple[Expr, ...]) -> Expr:

@@ -51,7 +51,7 @@ def check_names(model: Model, varied: Collection[str], saves: Sequence[str]) -> 
                 raise DesignError(f"{name!r} is a {what} of model {model.name!r}; only constants can be parameters")
             raise DesignError(f"model {model.name!r} has no constant {name!r}. {did_you_mean(name, model.constants)}")
         if name in model.structural:
-            raise DesignError(f"{name!r} sets the order of a delay or smooth in model {model.name!r}; it cannot vary")
+            raise DesignError(f"{name!r} sets {model.structural[name]} of model {model.name!r}; it cannot vary")
     for name in saves:
         if name not in model.variables and not (name.startswith("#") and name in model.stocks):
             raise DesignError(f"model {model.name!r} has no variable {name!r}. {did_you_mean(name, model.variables)}")
