@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import villageflow as vf
-from villageflow.ensemble.simulate import members_table, time_grid
+from villageflow.ensemble.simulate import time_grid
 from villageflow.errors import DesignError, SimulationError
 
 CONTROLS = """
@@ -86,7 +86,6 @@ def test_varied_parameters_are_coordinates(model):
     assert set(ds.coords) == {"member", "time", "rate", "life"}
     assert ds["rate"].dims == ("member",)
     assert ds["life"].values.tolist() == [5, 5]
-    assert members_table(ds).to_dict("list") == {"rate": [0.1, 0.2], "life": [5, 5]}
 
 
 def test_saved_parameter_is_a_variable(model):
