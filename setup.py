@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import runpy
+import tempfile
 from pathlib import Path
 
 import setuptools
 from Cython.Build import cythonize
+from setuptools._distutils.ccompiler import new_compiler
+from setuptools._distutils.errors import CompileError
+from setuptools._distutils.sysconfig import customize_compiler
 
 KERNELS = Path("pkg/villageflow/_kernels")
 CHECKED = os.environ.get("VILLAGEFLOW_CHECKED_KERNELS") == "1"
@@ -32,6 +36,20 @@ def write_opcodes() -> None:
         target.write_text(text)
 
 
+def understood(flags: list[str]) -> bool:
+    """Whether the compiler knows the flags: older ones lack the names of the wider instruction sets."""
+    compiler = new_compiler()
+    customize_compiler(compiler)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "empty.c")
+        source.write_text("int nothing;\n")
+        try:
+            compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+        except CompileError:
+            return False
+    return True
+
+
 def extension(name: str, flags: list[str]) -> setuptools.Extension:
     return setuptools.Extension(
         f"villageflow._kernels.{name}", [str(KERNELS / f"{name}.pyx")], extra_compile_args=FLAGS + flags,
@@ -40,9 +58,12 @@ def extension(name: str, flags: list[str]) -> setuptools.Extension:
 
 
 write_opcodes()
-base = next(iter(INSTRUCTION_SETS.values()))
+builds = {name: flags for name, flags in INSTRUCTION_SETS.items() if understood(flags)}
+if not builds:
+    raise SystemExit("setup.py: the C compiler knows no x86-64 level; use gcc 11, clang 12 or newer (CC=...)")
+base = next(iter(builds.values()))
 extensions = [extension("_vmath", base), extension("_cpu", [])]
-extensions += [extension(f"_tape_{name}", flags) for name, flags in INSTRUCTION_SETS.items()]
+extensions += [extension(f"_tape_{name}", flags) for name, flags in builds.items()]
 setuptools.setup(
     ext_modules=cythonize(
         extensions,

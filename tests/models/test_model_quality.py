@@ -189,7 +189,7 @@ class Dimensions:
             case Call(function="xidz", arguments=(a, b, otherwise)):
                 assert self.of(a) / self.of(b) == self.of(otherwise), node
                 return self.of(otherwise)
-        raise NotImplementedError(node)
+        raise AssertionError(f"no rule for the unit of {node}")
 
 
 def inconsistent(model):

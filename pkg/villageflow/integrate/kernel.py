@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Final
 
@@ -15,10 +16,12 @@ _BUILDS: Final = {2: "v2", 3: "v3", 4: "v4"}
 ISA_VARIABLE: Final = "VILLAGEFLOW_ISA"
 
 
+@cache
 def available_isas() -> tuple[str, ...]:
-    """The builds that this processor can run, narrowest first. All give the same bits."""
+    """The builds that this processor can run and this installation has, narrowest first. All give the same bits."""
     level = _cpu.level()
-    return tuple(name for number, name in _BUILDS.items() if number <= level) or ("base",)
+    wanted = [name for number, name in _BUILDS.items() if number <= level]
+    return tuple(name for name in wanted if find_spec(f"villageflow._kernels._tape_{name}")) or ("base",)
 
 
 def selected_isa() -> str:
