@@ -37,7 +37,6 @@ from villageflow.report.sources import PACKAGE, code, fixed
 
 PAPER = Path(__file__).resolve().parent
 BLD = PAPER / "bld"
-MODELS = PAPER.parent / "models"
 DATA = sorted((PACKAGE / "datasets").glob("*.csv"))
 MODELS = library.folder()
 NATION = sorted((MODELS / "national_diffusion").glob("*.[cm][sd][vl]"))
@@ -111,12 +110,14 @@ def task_placebo(
     data: list[Path] = DATA,
     seed: int = fixed(20140101),
     n_draws: int = fixed(200),
-    source: str = code("villageflow.econometrics.studies", "villageflow.report.numbers"),
+    source: str = code("villageflow.econometrics.studies", "villageflow.report.exhibits"),
+    written: Annotated[tuple[Path, ...], Product] = _exhibits("tables/placebo.md"),
     produces: Annotated[Path, Product] = _numbers("placebo"),
 ) -> None:
     """What the county regressions find where there is neither crowding nor contagion."""
     placebo = studies.mean_reversion_placebo(datasets.load("counties"), n_draws=n_draws, seed=seed)
-    record.write_json(produces, numbers.frame_numbers(placebo, "placebo"))
+    written[0].write_text(exhibits.placebo_table(placebo), encoding="utf-8")
+    record.write_json(produces, exhibits.placebo_numbers(placebo))
 
 
 # --- calibration ------------------------------------------------------------------------------------
@@ -182,6 +183,24 @@ def task_history(
 # --- experiments ------------------------------------------------------------------------------------
 
 SIMULATIONS["policy"] = BLD / "policy.nc"
+SIMULATIONS["contest"] = BLD / "contest.nc"
+
+
+def task_contest(
+    model: list[Path] = VILLAGE,
+    retained: Path = BLD / "retained.csv",
+    n_members: int = fixed(10_000),
+    source: str = code("villageflow.ensemble.simulate", "villageflow.report.exhibits"),
+    runs: Annotated[Path, Product] = SIMULATIONS["contest"],
+    found: Annotated[Path, Product] = _numbers("contest"),
+) -> None:
+    """The same draws with the contest for visibility and without it from the start."""
+    design = Design.from_frame(pd.read_csv(retained, nrows=n_members))
+    design = design.with_scenarios({"contest": {}, "no_contest": {"contest_decisiveness": 0.0}})
+    saves = ("profit_agent", "village_revenue", "active_stores")
+    compared = simulate(library.read("village_cluster"), design, save=saves, save_every=1.0)
+    save_netcdf(compared, runs)
+    record.write_json(found, exhibits.contest_numbers(compared, 2016.0))
 
 
 def task_policies(
@@ -227,7 +246,10 @@ def task_policy_exhibits(
         save_figure(draw(policy), path, alt=alt)
     years = (2010.0, 2016.0, 2020.0, 2030.0)
     squeeze = exhibits.squeeze_numbers(policy.sel(scenario="baseline", drop=True))
-    record.write_json(found, record.merge_flat(exhibits.policy_numbers(found_policies, SAVES, years), squeeze))
+    decline = exhibits.decline_numbers(policy.sel(scenario="baseline", drop=True), first=2016.0, last=2030.0)
+    record.write_json(
+        found, record.merge_flat(exhibits.policy_numbers(found_policies, SAVES, years), squeeze, decline)
+    )
 
 
 # --- record and paper -------------------------------------------------------------------------------------

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from villageflow import library
-from villageflow.errors import CalibrationError, DesignError, VillageflowError, did_you_mean
+from villageflow.errors import (
+    CalibrationError,
+    DesignError,
+    EstimationError,
+    ReportError,
+    VillageflowError,
+    did_you_mean,
+)
+from villageflow.names import canonical
 
 if TYPE_CHECKING:
     from villageflow.ir.model import Model
@@ -29,6 +37,12 @@ StepOption = Annotated[float | None, typer.Option(help="Time step, instead of th
 FinalOption = Annotated[float | None, typer.Option(help="Final time, instead of the model's.")]
 EveryOption = Annotated[float | None, typer.Option(help="Saving period, instead of the model's.")]
 MethodOption = Annotated[str | None, typer.Option(help="euler or rk4, instead of the model's.")]
+PriorsOption = Annotated[
+    Path | None, typer.Option(help="parameters.csv, see docs/tables.md; default: the one beside the model.")
+]
+ScenariosOption = Annotated[
+    Path | None, typer.Option(help="scenarios.csv, see docs/tables.md, to run over the same members.")
+]
 OutputOption = Annotated[Path, typer.Option(help="File to write: .nc or .csv.")]
 
 
@@ -49,6 +63,14 @@ def main() -> None:
         _fail("stopped")
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.filename or 'the output'}: {error.strerror or error}; give another place to write to")
+    except MemoryError as error:
+        _fail(f"not enough memory ({error}); ask for fewer members, variables or saved times")
+    except ImportError as error:
+        if type(error).__name__ != "KernelsMissingError":
+            raise
+        _fail(str(error))
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -58,9 +80,9 @@ def _fail(message: str) -> None:
 
 
 def _model(name: str) -> Model:
-    if name in library.names() and not Path(name).exists():
-        return library.read(name)
-    return library.read_model(name)
+    if Path(name).exists() or Path(name).suffix:
+        return library.read_model(name)
+    return library.read(name)
 
 
 def _names(text: str) -> list[str] | None:
@@ -71,7 +93,7 @@ def _names(text: str) -> list[str] | None:
 def run(
     model: ModelArgument,
     output: Annotated[Path | None, typer.Option(help="File to write: .csv or .nc; default: CSV to the screen.")] = None,
-    params: Annotated[Path | None, typer.Option(help="CSV with columns name,value.")] = None,
+    params: Annotated[Path | None, typer.Option(help="CSV with columns name,value; see docs/tables.md.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="One parameter; may be repeated.", metavar="NAME=VALUE")
     ] = None,
@@ -105,15 +127,21 @@ def _values(path: Path | None, assignments: list[str]) -> dict[str, float]:
     values: dict[str, float] = {}
     if path is not None:
         table = read_table(path, "values")
-        values.update(zip(table["name"], table["value"].astype(float), strict=True))
+        values.update(zip(map(canonical, table["name"]), table["value"].astype(float), strict=True))
+    given: set[str] = set()
     for assignment in assignments:
-        name, equals, number = assignment.partition("=")
+        written, _, number = assignment.partition("=")
+        name = canonical(written)
         try:
-            values[name.strip()] = float(number)
+            value = float(number) if written.strip() else None
         except ValueError:
-            equals = ""
-        if not equals:
+            value = None
+        if value is None:
             raise DesignError(f"--set {assignment!r} is not NAME=VALUE with a number; write --set imitation=0.8")
+        if name in given:
+            raise DesignError(f"--set gives {name!r} twice; keep one")
+        given.add(name)
+        values[name] = value
     return values
 
 
@@ -123,8 +151,8 @@ def ensemble(
     output: OutputOption,
     members: Annotated[int, typer.Option(help="Number of members drawn from the priors.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 1,
-    priors: Annotated[Path | None, typer.Option(help="parameters.csv; default: the one beside the model.")] = None,
-    scenarios: Annotated[Path | None, typer.Option(help="scenarios.csv to run over the same members.")] = None,
+    priors: PriorsOption = None,
+    scenarios: ScenariosOption = None,
     save: SaveOption = "",
     time_step: StepOption = None,
     final_time: FinalOption = None,
@@ -190,8 +218,11 @@ def estimate(
     if not study:
         print("\n".join(study_names()))
         return
-    panel = load(STUDIES[study].panel) if study in STUDIES else load("counties")
-    table = run_study(study, panel)
+    if study not in STUDIES:
+        raise EstimationError(f"No study is called {study!r}. {did_you_mean(study, STUDIES)}")
+    if output is not None and output.is_file():
+        raise ReportError(f"{output} is a file; name a folder for the tables")
+    table = run_study(study, load(STUDIES[study].panel))
     if output is not None:
         for path in write_tables(table, output):
             print(path)
@@ -215,8 +246,8 @@ def fit(
         return
     if problem not in PROBLEMS:
         raise CalibrationError(f"no calibration problem {problem!r} is shipped. {did_you_mean(problem, PROBLEMS)}")
-    if output is not None and not output.parent.is_dir():
-        raise CalibrationError(f"{output}: the folder {output.parent} does not exist; make it first")
+    if output is not None and (output.is_dir() or not output.parent.is_dir()):
+        raise ReportError(f"{output} cannot be written; name a file in a folder that exists")
     result = fit_problem(PROBLEMS[problem](), seed=seed, starts=starts)
     print(result.summary())
     if output is not None:

@@ -57,13 +57,17 @@ class ReportError(VillageflowError):
     """A table, figure or paper that cannot be built from the results at hand."""
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A closing sentence that proposes the nearest known names; empty when none is near."""
+    close = get_close_matches(name, sorted(set(known)), n=3, cutoff=0.6)
+    return f"Did you mean {' or '.join(repr(item) for item in close)}?" if close else ""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A closing sentence that proposes the nearest known names, or lists a few when none is near."""
     known = sorted(set(known))
-    close = get_close_matches(name, known, n=3, cutoff=0.6)
-    if close:
-        return f"Did you mean {' or '.join(repr(item) for item in close)}?"
-    if not known:
-        return ""
+    close = nearest(name, known)
+    if close or not known:
+        return close
     shown = ", ".join(repr(item) for item in known[:8])
     return f"Known names: {shown}{', ...' if len(known) > 8 else ''}."

@@ -57,7 +57,10 @@ def names() -> list[str]:
 def path(name: str) -> Path:
     """Folder of a shipped model."""
     if name not in names():
-        raise ModelFileError(f"no model {name!r} ships with villageflow. {did_you_mean(name, names())}")
+        raise ModelFileError(
+            f"no model {name!r} ships with villageflow. {did_you_mean(name, names())} "
+            "A file needs its suffix: .mdl, .xmile or .stmx."
+        )
     return folder() / name
 
 

@@ -108,6 +108,13 @@ def test_equal_calls_write_equal_files(model: Path, monkeypatch: pytest.MonkeyPa
         (["estimate", "no_such_study"], "No study"),
         (["data", "no_such_table"], "no_such_table"),
         (["nonsense"], "No such command"),
+        (["run", "village_clutser"], "Did you mean 'village_cluster'"),
+        (["info", "no_such_folder/village_cluster.mdl"], "does not exist"),
+        (["ensemble", "village_clutser", "--output", "{folder}/o.nc"], "Did you mean 'village_cluster'"),
+        (["run", "{model}", "--set", "=3"], "NAME=VALUE"),
+        (["run", "{model}", "--set", "rate=1", "--set", "Rate=0.5"], "twice"),
+        (["estimate", "county_crowding", "--output", "{model}"], "is a file"),
+        (["fit", "national_diffusion", "--output", "{folder}"], "cannot be written"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_1(
@@ -131,6 +138,38 @@ def test_a_member_that_is_not_finite_is_named(
     message = capsys.readouterr().err
     assert "growth" in message
     assert "time 0" in message
+
+
+def test_info_tells_time_stocks_and_constants(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = LOGISTIC.replace("INITIAL TIME= 0", "INITIAL TIME= 0 * start shift")
+    model.write_text(text.replace("growth=", "start shift= 2 ~~|\ngrowth="))
+    assert call(monkeypatch, "info", model) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "time       0 to 10, step 0.125, saved every 1" in lines
+    assert "  stores_in_village  store" in lines
+    assert lines[lines.index("constants, which --set and a design can change") + 1:][:3] == [
+        "  rate          0.5  1/Year", "  ceiling       100  store", "  first_stores    1  store",
+    ]
+    assert "  start_shift  2  sets the time grid" in lines
+
+
+def test_info_of_a_time_grid_that_cannot_be_told(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.write_text(LOGISTIC.replace("FINAL TIME= 10", "FINAL TIME= -1"))
+    assert call(monkeypatch, "info", model) == 0
+    assert "time       cannot be told: final time" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["run", "ensemble"])
+def test_help_names_the_page_on_tables(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, verb, "--help") == 0
+    assert "docs/tables.md" in capsys.readouterr().out
+    assert (Path(__file__).parents[2] / "docs" / "tables.md").is_file()
 
 
 def test_listings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,3 +203,36 @@ def test_fit_prints_and_saves(
     assert vf.load_fit(out).converged
     assert call(monkeypatch, "fit", "nothing") == 1
     assert "national_diffusion" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_one_line(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "out.csv")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", refuse)
+    assert call(monkeypatch, "run", model) == 1
+    assert capsys.readouterr().err.strip() == (
+        "villageflow: out.csv: No space left on device; give another place to write to"
+    )
+
+
+def test_parameters_of_a_file_and_the_line_merge_by_name(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = model.parent / "values.csv"
+    values.write_text("name,value\nrate,1\n")
+    assert call(monkeypatch, "run", model, "--params", values, "--set", "Rate=0", "--save", "growth") == 0
+    assert set(capsys.readouterr().out.splitlines()[1:]) == {f"{t}.0,0.0" for t in range(11)}
+
+
+def test_missing_kernels_are_one_line(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['villageflow._kernels._vmath'] = None; sys.argv = ['villageflow', 'info']\n"
+        "from villageflow.cli import main; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 1
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "build them with" in result.stderr

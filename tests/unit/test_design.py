@@ -93,6 +93,9 @@ def test_grid_has_every_combination_the_last_fastest():
         (lambda: Design.lhs(PRIORS.drop(columns="mode"), n=4, seed=1), "no column 'mode'"),
         (lambda: Design.lhs(PRIORS.head(0), n=4, seed=1), "no row"),
         (lambda: Design.lhs(pd.concat([PRIORS, PRIORS]), n=4, seed=1), "two rows for 'contact_rate'"),
+        (lambda: Design.lhs({"lag": (1, 2)}, n=4, seed=1), "the priors are a dict; give a DataFrame"),
+        (lambda: Design.sobol([1], n=4, seed=1), "the priors are a list"),
+        (lambda: Design.from_frame({"lag": [1]}), "the members are a dict; from_frame takes a DataFrame"),
         (lambda: Design.grid(lag=3), "list of numbers"),
         (lambda: Design.grid(lag=["a"]), "list of numbers"),
         (lambda: Design.grid(**{"lag": [1], "Lag ": [2]}), "two columns for 'lag'"),
@@ -150,6 +153,14 @@ def test_quantiles_rise_within_their_bounds(distribution):
     assert values.min() >= 1
     assert values.max() <= 5
     assert (quantile(prior(distribution, 3.0, 3.0, 3.0), P) == 3).all()
+
+
+@pytest.mark.parametrize("mode", [None, "", "unknown"])
+def test_the_mode_of_a_uniform_prior_is_not_read(mode):
+    assert quantile(prior("uniform", mode=mode), P) == pytest.approx(1 + 4 * P)
+    assert quantile(prior("loguniform", mode=mode), P) == pytest.approx(5**P)
+    with pytest.raises(DesignError):
+        quantile(prior("triangular", mode=mode), P)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +234,44 @@ def test_index_and_order_of_a_frame_do_not_matter(model):
     assert ds["member"].values.tolist() == [0, 1]
 
 
+def with_units(*units):
+    return PRIORS.assign(unit=list(units))
+
+
+@pytest.mark.parametrize("make", [Design.lhs, Design.sobol, Design.draws])
+def test_units_of_the_priors_must_be_those_of_the_model(model, make):
+    good = make(with_units("1 / day", "Person", "Year"), n=4, seed=1)  # the model states no unit for lag
+    assert as_design(good, model).units == {"contact_rate": "1 / day", "capacity": "Person", "lag": "Year"}
+    with pytest.raises(DesignError, match=r"'contact_rate' is in '1/Year', model 'm' has it in '1/Day'; convert"):
+        as_design(make(with_units("1/Year", "person", ""), n=4, seed=1), model)
+    with pytest.raises(DesignError, match="'capacity' is in 'store'"):
+        vf.simulate(model, make(with_units("1/Day", "store", ""), n=4, seed=1).with_scenarios({"a": {}}))
+    assert make(with_units(None, math.nan, ""), n=4, seed=1).units == {"lag": ""}
+
+
+def test_units_of_the_shipped_priors_are_those_of_the_models():
+    for name in vf.library.names():
+        priors = vf.library.priors(name)
+        own = priors[priors["name"].isin(vf.library.read(name).constants)]
+        design = as_design(Design.lhs(own, n=2, seed=1), vf.library.read(name))
+        assert len(design.units) == len(own)
+
+
+def test_a_design_shows_itself():
+    made = Design.lhs(PRIORS, n=4, seed=1).with_scenarios({"base": {}, "high": {"lag": 2}})
+    assert repr(made) == (
+        "<villageflow.Design: 4 members, 3 parameters (contact_rate, capacity, lag), scenarios base, high; "
+        "latin hypercube, n = 4>"
+    )
+    assert "no parameter" in repr(Design(pd.DataFrame(index=range(2))))
+
+
+@pytest.mark.parametrize("wrong", ["village_cluster", None, 3])
+def test_what_is_no_model_is_refused(wrong):
+    with pytest.raises(DesignError, match=r"read the file first: villageflow.read_model"):
+        vf.simulate(wrong, {"lag": 1})
+
+
 # ------------------------------------------------------------------------------------------ scenarios
 
 
@@ -240,6 +289,8 @@ def test_scenarios_from_a_table():
         ([("a", "lag", 1, 5)], "'a' limits 'lag' to a span of time"),
         ([("a", "lag", 1, ""), ("a", "Lag", 2, "")], "sets 'lag' twice"),
         ([("a", "lag", "much", "")], "sets 'lag' to 'much'"),
+        ([("a", "", 3, "")], "scenario 'a' sets 3 without a name"),
+        ([("a", "lag", None, "")], "sets 'lag' to nan|sets 'lag' to None"),
     ],
 )
 def test_scenario_table_that_is_refused(rows, match):

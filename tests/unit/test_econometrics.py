@@ -92,8 +92,18 @@ def test_within_equals_panelols_with_its_own_covariances(panel):
         ours, theirs = within("y ~ x + z", panel, cov=cov), model.fit(**options)
         assert_allclose(ours.params, theirs.params, rtol=1e-10)
         assert_allclose(ours.cov, theirs.cov, rtol=1e-10)
+        if cov == "clustered":  # clusters are what is independent, so ours has fewer degrees of freedom
+            assert ours.df == panel.index.get_level_values(0).nunique() - 1
+            continue
         assert_allclose(ours.pvalues, theirs.pvalues, rtol=1e-8, atol=1e-12)
         assert_allclose(ours.conf_int(), theirs.conf_int(), rtol=1e-10)
+
+
+def test_driscoll_kraay_counts_periods(panel):
+    ours = within("y ~ x + z", panel, cov="driscoll-kraay")
+    assert ours.df == panel.index.get_level_values(1).nunique() - 1
+    t = ours.params / ours.std_errors
+    assert_allclose(ours.pvalues, 2 * stats.t.sf(abs(t), ours.df), rtol=1e-12)
 
 
 def test_clustered_errors_equal_hand_computation(panel):
@@ -210,7 +220,8 @@ BAD = {
     "blank term": ("y ~ x +", {}, "blank term"),
     "term twice": ("y ~ x + x", {}, "'x' twice"),
     "unknown column": ("y ~ xx", {}, "'xx' is not in the panel.*Did you mean"),
-    "unknown transform": ("y ~ log(x)", {}, "Transform 'log' is not known.*Did you mean"),
+    "unknown transform": ("y ~ log(x)", {}, r"Transform 'log' is not known. Use ln\(x\)"),
+    "misspelt transform": ("y ~ lgo1p(x)", {}, "Did you mean 'log1p'"),
     "log of negative": ("y ~ ln(x)", {}, r"ln\(x\) is not defined for .* at 20"),
     "text column": ("y ~ word", {}, "'word' is not numeric"),
     "absorbed": ("y ~ x + fixed", {}, "'fixed' is absorbed by entity and time"),
@@ -224,6 +235,22 @@ BAD = {
     "no rows": ("y ~ x", {"times": (1999,)}, "no observation is left"),
     "three effects": ("y ~ x", {"effects": ("entity", "time", "group")}, "at most two"),
 }
+
+
+def test_one_effect_may_be_a_bare_word(panel):
+    assert within("y ~ x", panel, effects="entity").spec.effects == ("entity",)
+    assert poisson("count ~ x", panel, effects="entity").spec == poisson("count ~ x", panel, effects=["entity"]).spec
+
+
+def test_an_estimate_shows_itself(panel):
+    found = within("y ~ x + z", panel)
+    assert len(repr(found).splitlines()) == 2
+    assert "y ~ x + z" in repr(found) and f"x = {found.params['x']:.4g}" in repr(found)
+    assert found._repr_markdown_() == found.to_markdown()
+    said = found.summary()
+    assert f"{found.std_errors['z']:.4f}" in said and "observations: " in said
+    noted = poisson("count ~ x", panel, cluster="group")
+    assert noted.notes and f"note: {noted.notes[0]}" in noted.summary()
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -267,3 +294,12 @@ def test_panels_that_are_not_panels_are_refused(panel):
     named = panel.rename(index={2010: "first"}, level=1)
     with pytest.raises(EstimationError, match="not numbers"):
         within("y ~ x", named)
+
+
+@pytest.mark.parametrize("column", ["y", "x"])
+def test_an_infinite_value_is_named(panel, column):
+    spoiled = panel.copy()
+    entity, time = spoiled.index[3]
+    spoiled.loc[(entity, time), column] = np.inf
+    with pytest.raises(EstimationError, match=rf"{column} is infinite for '?{entity}'? in {time}"):
+        within("y ~ x", spoiled)

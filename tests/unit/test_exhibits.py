@@ -99,3 +99,52 @@ def test_fit_table_says_what_a_bound_holds() -> None:
     assert "at bound" not in lines[2]
     assert lines[3].startswith("| b c")
     assert "at bound" in lines[3]
+
+
+def test_a_largest_value_at_the_edge_is_no_peak() -> None:
+    runs = xr.Dataset({
+        "profit_agent": paths([9, 5, 4, 3, 2, 1], [1, 2, 3, 2, 1, 0], [1, 2, 3, 4, 3, 2]),
+        "village_revenue": paths([1, 2, 3, 4, 5, 4], [1, 2, 3, 4, 3, 2], [1, 2, 3, 2, 1, 0]),
+    })
+    found = exhibits.squeeze_numbers(runs)
+    assert found["squeeze.share_peak_at_start"] == pytest.approx(1 / 3)
+    assert found["squeeze.share_rising"] == pytest.approx(2 / 3)
+    assert found["squeeze.share_first_of_rising"] == pytest.approx(1 / 2)
+
+
+def test_contest_takes_its_share_member_by_member() -> None:
+    without = paths([1, 4, 3, 2, 1, 1], [2, 8, 6, 4, 2, 2], [0, -1, -1, -1, -1, -1])
+    with_contest = paths([1, 2, 1, 1, 1, 1], [2, 2, 3, 1, 1, 1], [0, -2, -2, -2, -2, -2])
+    revenue = paths(*[[1, 2, 3, 4, 3, 2]] * 3)
+    runs = xr.concat(
+        [xr.Dataset({"profit_agent": profit, "village_revenue": revenue}) for profit in (with_contest, without)],
+        dim=pd.Index(["contest", "no_contest"], name="scenario"),
+    )
+    found = exhibits.contest_numbers(runs, 2007.0)
+    assert found["contest.share_earning"] == pytest.approx(2 / 3)
+    assert found["contest.taken.median"] == pytest.approx(np.median([0.5, 0.75]))
+
+
+def test_decline_counts_members() -> None:
+    runs = xr.Dataset({
+        "active_stores": paths([1, 5, 9, 9, 4, 0.5], [1, 2, 9, 9, 9, 8]),
+        "profit_agent": paths([1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 3]),
+        "profit_brand": paths([2, 2, 2, 2, 2, 2], [2, 2, 2, 2, 2, 2]),
+    })
+    found = exhibits.decline_numbers(runs, first=2008.0, last=2011.0)
+    assert found["decline.share_under_one_store"] == 0.5
+    assert found["decline.share_under_a_tenth_of_peak"] == 0.5
+    assert found["decline.share_brand_below_agent"] == 0.5
+    assert found["decline.stores_first.median"] == 9
+
+
+def test_placebo_counts_what_lies_outside() -> None:
+    index = pd.MultiIndex.from_tuples([("a", "b", "log1p(lag(villages))"), ("a", "b", "log1p(lag(elsewhere))")])
+    placebo = pd.DataFrame(
+        {"estimate": [1.0, 0.5], "placebo_mean": [1.1, 0.1], "lower": [0.9, 0.0], "upper": [1.2, 0.2],
+         "share_below": [0.2, 1.0], "n_draws": [50, 50]}, index=index,
+    )
+    found = exhibits.placebo_numbers(placebo)
+    assert (found["placebo.n_coefficients"], found["placebo.n_outside"], found["placebo.n_draws"]) == (2, 1, 50)
+    table = exhibits.placebo_table(placebo).splitlines()
+    assert [line.split("|")[1].strip() for line in table[2:]] == ["elsewhere", "own"]

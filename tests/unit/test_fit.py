@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 
 import numpy as np
 import pandas as pd
@@ -119,8 +120,25 @@ def test_the_error_of_the_step_is_reported(fitted):
     half = dataclasses.replace(given, time_step=0.0625).log_likelihood(table)[0]
     assert found.inputs["loglik_change_at_half_step"] == half - found.loglik
     assert abs(half - found.loglik) > 1e-3  # Euler
-    exact = fit(dataclasses.replace(given, method="rk4"), seed=7, n_draws=10)
+    assert "\nWARNING euler, step 0.125: half the step changes" in found.summary()
+
+
+def test_a_step_that_matters_is_a_warning(fitted, caplog):
+    given, _ = fitted
+    with caplog.at_level(logging.WARNING, logger="villageflow"):
+        exact = fit(dataclasses.replace(given, method="rk4"), seed=7, n_draws=10)
+        assert not caplog.records
+        fit(given, seed=7, n_draws=10)
+    assert "half the step changes the log likelihood" in caplog.text
     assert abs(exact.inputs["loglik_change_at_half_step"]) < 1e-3
+    assert "\nrk4, step 0.125: half the step" in exact.summary() and "WARNING" not in exact.summary()
+
+
+def test_a_fit_shows_itself(fitted):
+    _, found = fitted
+    assert "logistic, 16 measurements, converged" in repr(found)
+    assert f"skill = {found.params['skill']:.6g}" in repr(found) and len(repr(found).splitlines()) == 2
+    assert "identifiability (noise parameters are left out): rank 2 of 2" in found.summary()
 
 
 def test_standard_errors_follow_the_delta_method(fitted):

@@ -11,7 +11,7 @@ import pytest
 import villageflow as vf
 from villageflow.calibrate.facts import Fact, facts_of, read_facts, statistic_of
 from villageflow.calibrate.history import history_match
-from villageflow.errors import CalibrationError
+from villageflow.errors import CalibrationError, DesignError
 
 MODEL = """{UTF-8}
 level = INTEG(inflow-outflow, 0) ~ thing ~|
@@ -94,7 +94,7 @@ def test_verdicts_hold_against_chance(model):
     """A fact that keeps draws at random moves nothing: no verdict among forty trials."""
     for seed in range(40):
         design = priors(400, seed=seed)
-        kept = facts(("A", "watched", "value", 5, None, None, None, 0.5, None, 1.0))
+        kept = facts(("A", "watched", "value", 5, None, None, None, 0.5, None, 1.0), unit="dmnl")
         found = history_match(model, design, kept)
         assert found.by_parameter.loc[["first", "second"], "verdict"].eq("untouched").all()
 
@@ -208,6 +208,9 @@ BAD = {
     ),
     "no condition": (facts(LEVEL_5, use="check"), "no row has use 'condition'"),
     "a missing column": (one().drop(columns="unit"), "column 'unit' is missing"),
+    "two missing columns": (one().drop(columns=["unit", "use"]), "columns 'unit', 'use' are missing; the table needs"),
+    "another unit": (one().assign(unit="thing/Year"), "is in 'thing/Year', model 'tank' has 'level' in 'thing'"),
+    "another unit of a mean": (one(statistic="mean", to_time=6).assign(unit="kg"), "is in 'kg'"),
     "an unknown column": (one().assign(weight=1), "unknown column 'weight'"),
 }
 
@@ -218,6 +221,25 @@ def test_bad_facts_give_one_clear_line(model, case):
     with pytest.raises(CalibrationError, match=expected) as caught:
         history_match(model, priors(5), table)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given", [{"unit": " Thing"}, {"unit": ""}, {"statistic": "ratio", "to_time": 6, "unit": "dmnl"}]
+)
+def test_units_of_facts_are_compared_only_where_they_are_the_variables(model, given):
+    assert facts_of(facts(LEVEL_5).assign(**given), model)
+
+
+def test_a_match_shows_itself(model):
+    found = history_match(model, priors(50), facts(LEVEL_5))
+    assert repr(found).startswith(f"<villageflow.HistoryMatch: tank, {found.n_retained} of 50 draws")
+
+
+def test_what_is_no_model_or_no_design_is_refused(model):
+    with pytest.raises(DesignError, match="read the file first"):
+        history_match("tank.mdl", priors(5), facts(LEVEL_5))
+    with pytest.raises(CalibrationError, match="the design is a dict"):
+        history_match(model, {"first": 1.0}, facts(LEVEL_5))
 
 
 def test_a_design_with_scenarios_or_without_parameters_is_refused(model):
@@ -239,3 +261,14 @@ def test_the_facts_of_the_village_match_some_draws_and_enter_once():
     found = history_match(model, vf.Design.lhs(vf.library.priors(name), n=2000, seed=1), known)
     assert 0.05 < found.share < 0.95
     assert found.unfinished == 0
+
+
+@pytest.mark.parametrize("lower", [0.1, 0.3, 0.7, 1.1])
+@pytest.mark.parametrize("width", [0.1, 0.2, 0.7])
+def test_a_statistic_on_its_bound_agrees(lower, width):
+    upper = lower + width
+    fact = Fact("F", "x", "value", 0.0, 0.0, np.nan, lower, upper, width / 2, "1", True, ("F",), "")
+    on_bounds = fact.implausibility(np.array([lower, upper, (lower + upper) / 2]))
+    assert (on_bounds <= 1).all()
+    assert on_bounds[2] == pytest.approx(0, abs=1e-9)
+    assert fact.implausibility(np.array([upper + width / 2]))[0] == pytest.approx(2)

@@ -57,7 +57,7 @@ def test_a_table_as_markdown():
     frame = pd.DataFrame({"fact": ["stores|2016", "share"], "value": [-350.4, np.nan]}, index=["S1-18", "D-09"])
     assert markdown_table(frame, {"value": ",.0f"}, label="id").splitlines() == [
         "| id | fact | value |",
-        "| :----- | :----------- | -----: |",
+        "| :------- | :------------- | -------: |",
         r"| S1-18 | stores\|2016 | −350 |",
         "| D-09 | share |  |",
     ]

@@ -44,6 +44,13 @@ def test_refusals() -> None:
         fan(ensemble() * np.nan)
     with pytest.raises(ReportError, match="time alone"):
         lines({"all": ensemble()})
+    with pytest.raises(ReportError, match="one variable, not a Dataset; select one"):
+        fan(ensemble().to_dataset())
+    for wrong in (ensemble(), ensemble().to_dataset()):
+        with pytest.raises(ReportError, match=f"not a {type(wrong).__name__}; give {{'name'"):
+            lines(wrong)
+    with pytest.raises(ReportError, match="'all' is a list"):
+        lines({"all": [1.0, 2.0]})
     with pytest.raises(ReportError, match=r"\.svg"):
         save_figure(new_figure()[0], Path("figure.bmp"), alt="nothing")
 

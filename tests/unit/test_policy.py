@@ -50,6 +50,11 @@ def test_differences_are_paired(model):
     assert found.differences["level_share_above"].sel(scenario="less", time=4).item() == 0
 
 
+def test_an_ensemble_shows_itself(model):
+    found = policy_ensemble(model, members(20), SCENARIOS, save=["level"])
+    assert repr(found).startswith("<villageflow.PolicyEnsemble: 20 members, more, less against baseline, of level;")
+
+
 def test_fans_are_the_quantiles_of_each_scenario(model):
     design = members(501)
     found = policy_ensemble(model, design, SCENARIOS, save=["level"], quantiles=(0.1, 0.5, 0.9))

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 import villageflow as vf
-from villageflow.calibrate.likelihood import Observable
+from villageflow.calibrate.likelihood import NOISE, Observable
 from villageflow.calibrate.national import national_measurements, national_problem
-from villageflow.calibrate.problem import Problem, observables_of
+from villageflow.calibrate.problem import COMPARATORS, Problem, observables_of
 from villageflow.calibrate.scales import Box
-from villageflow.errors import CalibrationError
+from villageflow.errors import CalibrationError, DesignError
 
 MODEL = """{UTF-8}
 level = INTEG(growth rate*level*(1-level/ceiling), initial level) ~ thing ~|
@@ -55,6 +55,35 @@ def rows(times=(4.0, 8.0, 12.0), values=(40.0, 300.0, 700.0), **changes) -> pd.D
 def make(model, **changes) -> Problem:
     given = {"model": model, "parameters": parameters(), "observables": (COUNT,), "measurements": rows()}
     return Problem(**(given | changes))
+
+
+def test_a_problem_shows_itself(model):
+    assert repr(make(model)) == (
+        "<villageflow.Problem: logistic, 3 free parameters (growth_rate, ceiling, dispersion), 3 measurements, 0 held "
+        "out, observables stores>"
+    )
+
+
+@pytest.mark.parametrize("given", [COUNT, pd.DataFrame({"observable": ["stores"]}), ["stores"], "stores", None])
+def test_observables_are_a_tuple_of_them(model, given):
+    with pytest.raises(CalibrationError, match=r"give a tuple of Observable, such as \(observable,\)"):
+        make(model, observables=given)
+
+
+def test_units_of_the_parameters_are_compared(model):
+    assert make(model, parameters=parameters(unit=["1/year", "Thing", "any"]))
+    with pytest.raises(CalibrationError, match="'ceiling' is in 'kg', model 'logistic' has it in 'thing'"):
+        make(model, parameters=parameters(unit=["1/Year", "kg", "dmnl"]))
+
+
+def test_a_problem_needs_a_model_that_is_read():
+    with pytest.raises(DesignError, match="read the file first"):
+        make("logistic.mdl")
+
+
+def test_the_docstring_names_every_family_and_comparator():
+    for word in (*NOISE, *(f"``{sign}``" for sign in COMPARATORS)):
+        assert word in (Problem.__doc__ or ""), word
 
 
 def test_a_good_problem_is_accepted_and_frozen(model):

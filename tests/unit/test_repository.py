@@ -199,13 +199,21 @@ def test_the_readme_begins_with_the_two_commands_and_has_the_template_sections()
         assert wanted in headings, wanted
 
 
-def test_the_readmes_example_runs():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_readmes_examples_run(tmp_path):
+    """In a folder with the models and with the files that the text shows, each after its name."""
+    readme = (ROOT / "README.md").read_text()
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    for name, text in re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)```", readme, re.DOTALL | re.MULTILINE):
+        (tmp_path / name).write_text(text)
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     assert blocks
     done = subprocess.run(
-        [sys.executable, "-c", "\n".join(blocks)], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-W", "error", "-c", "\n".join(blocks)], cwd=tmp_path, capture_output=True, text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "stores.svg").is_file()
+    assert "converged: yes" in done.stdout and "WARNING" not in done.stdout
 
 
 def test_the_readme_lists_the_verbs_of_the_command_line():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from villageflow.datasets.schemas import SCHEMAS, read_table
+from villageflow.ensemble.design import scenario_values
 from villageflow.errors import DataError
 
 HEAD = "name,element,unit,scale,lower,mode,upper,distribution,effect,source,note"
@@ -75,12 +76,49 @@ def test_rows_are_counted_in_lines_of_the_file(tmp_path):
 
 
 def test_missing_and_binary_files_are_refused(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"none.csv: does not exist"):
         read_table(tmp_path / "none.csv", "parameters")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_table(tmp_path, "parameters")
     binary = tmp_path / "binary.csv"
     binary.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(DataError, match="UTF-8"):
+    with pytest.raises(DataError, match=r"is not UTF-8 text .*Save it as UTF-8"):
         read_table(binary, "parameters")
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_other_separators_are_named(tmp_path, mark, name):
+    path = write(tmp_path, HEAD.replace(",", mark), GOOD.replace(",", mark).replace("0.5", "0,5"))
+    with pytest.raises(DataError, match=f"is separated by {name}, not by commas. Save it as CSV with commas"):
+        read_table(path, "parameters")
+
+
+def test_all_missing_columns_are_named_at_once(tmp_path):
+    with pytest.raises(DataError) as caught:
+        read_table(write(tmp_path, "name,lower,upper,distrbution", "a,0,1,uniform"), "parameters")
+    said = str(caught.value)
+    assert "columns 'unit', 'scale', 'mode', 'distribution', 'effect', 'source' are missing" in said
+    assert "needs name, unit, scale, lower, mode, upper, distribution, effect, source." in said
+    assert "Did you mean 'distrbution'?" in said and "Known names" not in said
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "loguniform"])
+def test_mode_may_be_blank_where_it_is_not_used(tmp_path, distribution):
+    line = GOOD.replace("1.15", "").replace("lognormal", distribution)
+    assert read_table(write(tmp_path, HEAD, line), "parameters")["mode"].isna().all()
+
+
+def test_mode_may_not_be_blank_where_it_is_used(tmp_path):
+    with pytest.raises(DataError, match="row 2, column 'mode': '' is blank; distribution lognormal needs it"):
+        read_table(write(tmp_path, HEAD, GOOD.replace("1.15", "")), "parameters")
+
+
+def test_scenario_without_changes(tmp_path):
+    frame = read_table(write(tmp_path, "scenario,name,value", "base,,", "high,x,2"), "scenarios")
+    assert scenario_values(frame) == {"base": {}, "high": {"x": 2.0}}
+    for row, said in (("base,,1", "column 'name': '' is blank"), ("base,x,", "column 'value': '' is blank; name x")):
+        with pytest.raises(DataError, match=said):
+            read_table(write(tmp_path, "scenario,name,value", row), "scenarios")
 
 
 def test_unknown_schema_is_refused(tmp_path):

@@ -64,7 +64,7 @@ def test_printed_tables_state_estimator_errors_and_sample(table, render):
         "clustered by entity",
         "45 (entity)",
         "225",
-        "t(175)",
+        "t(44)",
     ):
         assert word in text
     assert "Standard errors in parentheses" in text

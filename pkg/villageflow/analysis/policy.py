@@ -49,6 +49,14 @@ class PolicyEnsemble:
     n_effective: float
     unfinished: int
 
+    def __repr__(self) -> str:
+        others = ", ".join(str(name) for name in self.differences[SCENARIO].to_numpy())
+        variables = ", ".join(_names(self.fans))
+        return (
+            f"<villageflow.PolicyEnsemble: {self.n_members} members, {others or 'nothing'} against {self.baseline}, of "
+            f"{variables}; {self.unfinished} members left out; see fans, differences and at(time)>"
+        )
+
     def at(self, time: float) -> pd.DataFrame:
         """Quantiles and means at one saved time, and the differences to the baseline, one row each.
 

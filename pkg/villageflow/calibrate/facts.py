@@ -16,12 +16,14 @@ from villageflow.datasets.reading import read_cells
 from villageflow.errors import CalibrationError, did_you_mean
 from villageflow.ir.model import Kind, Model
 from villageflow.names import canonical
+from villageflow.units import same_unit
 
 STATISTICS: Final = ("value", "minimum", "maximum", "mean", "ratio", "change", "first_above")
 USES: Final = ("condition", "check")
 REQUIRED: Final = ("fact_id", "variable", "statistic", "time", "lower", "upper", "unit", "use", "datum", "note")
 OPTIONAL: Final = ("to_time", "level", "tolerance", "scale")
 _NUMBERS: Final = ("time", "to_time", "level", "lower", "upper", "tolerance", "scale")
+_IN_OWN_UNIT: Final = ("value", "minimum", "maximum", "mean", "change")
 _SPANS: Final = ("minimum", "maximum", "mean", "ratio", "change", "first_above")
 
 
@@ -76,8 +78,9 @@ class Fact:
         with np.errstate(invalid="ignore"):
             if np.isfinite(self.lower) and np.isfinite(self.upper):
                 half = (self.upper - self.lower) / 2
-                away = np.abs(statistic - (self.lower + half))
-                result = np.where(away <= half, away / half if half > 0 else 1.0, 1 + (away - half) / self.scale)
+                beyond = np.maximum(self.lower - statistic, statistic - self.upper)
+                inside = np.minimum(1 + beyond / half, 1.0) if half > 0 else np.ones_like(statistic)
+                result = np.where(beyond <= 0, inside, 1 + beyond / self.scale)
             else:
                 beyond = self.lower - statistic if np.isfinite(self.lower) else statistic - self.upper
                 result = np.where(beyond < 0, 0.0, 1 + beyond / self.scale)
@@ -99,7 +102,8 @@ def facts_of(table: pd.DataFrame, model: Model, *, where: str = "facts") -> tupl
     table : DataFrame
         Columns fact_id, variable, statistic, time, lower, upper, unit, use (condition or check), datum (source facts,
         joined by ``+``) and note; to_time, level, tolerance and scale where needed. ``tolerance`` widens the bounds as
-        a share of them; ``scale`` is needed where a side is open, and is half the range otherwise.
+        a share of them; ``scale`` is needed where a side is open, and is half the range otherwise. ``unit`` must be
+        the variable's where the statistic is in it. Examples: docs/tables.md.
     model : Model
         Whose stocks and auxiliaries the rows name.
     where : str
@@ -114,9 +118,10 @@ def facts_of(table: pd.DataFrame, model: Model, *, where: str = "facts") -> tupl
     CalibrationError
         With the row, the rule and the remedy; also where two conditions use one source fact.
     """
-    for column in REQUIRED:
-        if column not in table.columns:
-            raise CalibrationError(f"{where}: column {column!r} is missing; it needs {', '.join(REQUIRED)}")
+    if missing := [column for column in REQUIRED if column not in table.columns]:
+        shown = ", ".join(map(repr, missing))
+        said = f"columns {shown} are missing" if len(missing) > 1 else f"column {shown} is missing"
+        raise CalibrationError(f"{where}: {said}; the table needs {', '.join(REQUIRED)}")
     for column in table.columns:
         if column not in (*REQUIRED, *OPTIONAL):
             raise CalibrationError(f"{where}: unknown column {column!r}. {did_you_mean(str(column), OPTIONAL)}")
@@ -150,6 +155,12 @@ def _fact(row: pd.Series[Any], model: Model, where: str) -> Fact:
                                f"{did_you_mean(variable, known)}")
     if statistic not in STATISTICS:
         raise CalibrationError(f"{label}: statistic {statistic!r} is not known. {did_you_mean(statistic, STATISTICS)}")
+    own = model.variables[variable].units
+    if statistic in _IN_OWN_UNIT and own and words["unit"] and not same_unit(own, words["unit"]):
+        raise CalibrationError(
+            f"{label}: is in {words['unit']!r}, model {model.name!r} has {variable!r} in {own!r}; convert the bounds "
+            "and the unit, or correct the unit"
+        )
     if use not in USES:
         raise CalibrationError(f"{label}: use is {use!r}; it must be 'condition' or 'check'")
     if not words["datum"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,10 +15,12 @@ from villageflow.calibrate.identify import identify, spreads
 from villageflow.calibrate.likelihood import Target, log_likelihood
 from villageflow.calibrate.predict import N_DRAWS, predict
 from villageflow.calibrate.problem import Problem
-from villageflow.calibrate.result import FitResult
+from villageflow.calibrate.result import STEP_MATTERS, FitResult
 from villageflow.calibrate.scales import Floats
 from villageflow.ensemble.simulate import time_grid
 from villageflow.errors import CalibrationError
+
+_LOG = logging.getLogger("villageflow")
 
 
 def fit(problem: Problem, *, seed: int, starts: int = 20, n_draws: int = N_DRAWS) -> FitResult:
@@ -46,7 +49,8 @@ def fit(problem: Problem, *, seed: int, starts: int = 20, n_draws: int = N_DRAWS
     Notes
     -----
     Priors are not used: the bounds are, flat on the transformed scale. Standard errors are from the Hessian alone; they
-    assume many measurements and independent errors.
+    assume many measurements and independent errors. Halving the step is tried at the estimate; a change of the log
+    likelihood by more than 1e-3 is a warning, logged to ``villageflow`` and in the summary.
 
     Examples
     --------
@@ -68,7 +72,13 @@ def fit(problem: Problem, *, seed: int, starts: int = 20, n_draws: int = N_DRAWS
     result = fit_target(problem, problem.measurements, inputs, starts=starts, seed=seed)
     finer = replace(problem, time_step=grid.step / 2)
     at_half_step = finer.log_likelihood(pd.DataFrame([result.params]))[0]
-    inputs["loglik_change_at_half_step"] = float(at_half_step - result.loglik)
+    change = float(at_half_step - result.loglik)
+    if not abs(change) <= STEP_MATTERS:
+        _LOG.warning(
+            "fit of %s: half the step changes the log likelihood by %+.2g; shorten the step or use rk4",
+            problem.model.name, change,
+        )
+    inputs["loglik_change_at_half_step"] = change
     result = replace(result, inputs=inputs)
     return replace(result, trajectory=predict(problem, result, _trajectory_rows(problem), n_draws=n_draws))
 

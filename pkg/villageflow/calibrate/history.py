@@ -15,7 +15,7 @@ from scipy import stats
 
 from villageflow.calibrate.facts import Fact, check_times, facts_of, statistic_of, variables_of
 from villageflow.calibrate.scales import Floats
-from villageflow.ensemble.design import Design
+from villageflow.ensemble.design import Design, check_model
 from villageflow.ensemble.provenance import design_digest
 from villageflow.ensemble.schema import FINISHED, STATUS
 from villageflow.ensemble.simulate import simulate, time_grid
@@ -73,6 +73,12 @@ class HistoryMatch:
     correlations: pd.DataFrame
     inputs: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return (
+            f"<villageflow.HistoryMatch: {self.inputs['model']}, {self.n_retained} of {len(self.survives)} draws "
+            f"({self.share:.2%}) agree with {sum(fact.condition for fact in self.facts)} facts; see summary()>"
+        )
+
     @property
     def n_retained(self) -> int:
         """Number of draws that survive."""
@@ -99,7 +105,8 @@ class HistoryMatch:
         if not self.n_retained:
             raise CalibrationError(f"no draw survives. {self.nearest()}")
         table = self.design.table[self.survives].reset_index(drop=True)
-        return Design(table, seed=self.design.seed, kind=f"{self.n_retained} retained of {self.design.kind}")
+        kind = f"{self.n_retained} retained of {self.design.kind}"
+        return Design(table, seed=self.design.seed, kind=kind, units=self.design.units)
 
     def nearest(self) -> str:
         """How close the draws come: the smallest implausibility of each condition, and of all together."""
@@ -168,7 +175,9 @@ def history_match(
     design : Design
         Draws from the prior, in one ensemble run.
     facts : sequence of Fact, or DataFrame
-        See `villageflow.calibrate.facts.facts_of`.
+        Rows with fact_id, variable, statistic (value, minimum, maximum, mean, ratio, change, first_above), time,
+        lower, upper, unit, use (condition or check), datum and note; to_time, level, tolerance and scale where the
+        statistic or an open side needs them. See docs/tables.md and `villageflow.calibrate.facts.facts_of`.
     time_step : float, optional
         Default the model's own.
     n_threads : int, optional
@@ -189,6 +198,9 @@ def history_match(
     .. [Craig1997] P. Craig et al., "Pressure matching for hydrocarbon reservoirs: a case study in the use of Bayes
        linear strategies for large computer experiments", Case Studies in Bayesian Statistics III (1997).
     """
+    check_model(model)
+    if not isinstance(design, Design):
+        raise CalibrationError(f"the design is a {type(design).__name__}; draw one, such as Design.lhs(priors, ...)")
     if design.scenarios:
         raise CalibrationError("facts are about what happened: give a design without scenarios")
     if not len(design.table.columns):

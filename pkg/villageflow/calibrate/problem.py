@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -12,7 +12,7 @@ import pandas as pd
 
 from villageflow.calibrate.likelihood import NOISE, Observable, log_likelihood
 from villageflow.calibrate.scales import Box, Floats
-from villageflow.ensemble.design import Design
+from villageflow.ensemble.design import Design, check_model, check_unit, units_of
 from villageflow.ensemble.schema import FINISHED, STATUS
 from villageflow.ensemble.simulate import simulate, time_grid
 from villageflow.errors import CalibrationError, DesignError, did_you_mean
@@ -35,11 +35,14 @@ class Problem:
     model : Model
     parameters : DataFrame
         Free parameters, as in ``parameters.csv``: name, scale, lower, upper. A name is a constant of the model or the
-        noise parameter of an observable. Rows whose ``effect`` is not ``shared`` are refused.
+        noise parameter of an observable; a ``unit`` is compared with the model's. Rows whose ``effect`` is not
+        ``shared`` are refused.
     observables : tuple of Observable
-        `observables_of` makes them from the rows of an ``observables.csv``.
+        `observables_of` makes them from the rows of an ``observables.csv`` (docs/tables.md). Noise families: normal,
+        lognormal, logitnormal, beta, poisson, negbinomial and student.
     measurements : DataFrame
         Rows to fit: entity, time, observable, value, comparator, source_id; ``from_time`` too for net flows.
+        Comparators: ``=``; ``>=`` and ``<=`` where only a bound is known.
     holdout : DataFrame
         Rows of the same form that are never fitted.
     fixed : mapping of str to float
@@ -71,7 +74,8 @@ class Problem:
     method: str | None = None
 
     def __post_init__(self) -> None:
-        found = tuple(self.observables)
+        check_model(self.model)
+        found = _observables(self.observables)
         object.__setattr__(self, "observables", found)
         object.__setattr__(self, "fixed", {canonical(name): float(value) for name, value in self.fixed.items()})
         object.__setattr__(self, "parameters", self.parameters.reset_index(drop=True))
@@ -94,6 +98,13 @@ class Problem:
     def save_times(self) -> Floats:
         """Times at which the model saves, which are the times that can be measured."""
         return time_grid(self.model, time_step=self.time_step).save_times()
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.measurements)} measurements, {len(self.holdout)} held out"
+        return (
+            f"<villageflow.Problem: {self.model.name}, {self.box.size} free parameters ({', '.join(self.box.names)}), "
+            f"{counts}, observables {', '.join(item.name for item in self.observables)}>"
+        )
 
     def locations(self, values: Floats, rows: pd.DataFrame) -> Floats:
         """What the model says for each row, for many parameter vectors in one ensemble run.
@@ -159,6 +170,17 @@ def observables_of(table: pd.DataFrame) -> tuple[Observable, ...]:
     return tuple(found)
 
 
+def _observables(given: object) -> tuple[Observable, ...]:
+    remedy = "give a tuple of Observable, such as (observable,), or observables_of(table)"
+    if isinstance(given, pd.DataFrame) or not isinstance(given, Iterable):
+        raise CalibrationError(f"the observables are a single {type(given).__name__}; {remedy}")
+    found = tuple(given)
+    for item in found:
+        if not isinstance(item, Observable):
+            raise CalibrationError(f"an observable is {item!r:.80}, a {type(item).__name__}; {remedy}")
+    return found
+
+
 def _check_observables(model: Model, observables: tuple[Observable, ...]) -> None:
     if not observables:
         raise CalibrationError("the problem has no observable; give at least one")
@@ -194,12 +216,13 @@ def _check_parameters(problem: Problem) -> None:
     noise = {item.noise_parameter for item in problem.observables if isinstance(item.noise_parameter, str)}
     for name in sorted(noise - set(box.names)):
         raise CalibrationError(f"the noise parameter {name!r} has no row in the parameters; add one or give a number")
+    units = units_of(problem.parameters)
     for position, name in enumerate(box.names):
         if name in noise and not box.lower[position] > 0:
             low = box.lower[position]
             raise CalibrationError(f"the noise parameter {name!r} has the lower bound {low:g}; it must be above 0")
         if name not in noise:
-            _check_constant(model, name)
+            _check_constant(model, name, units.get(name, ""))
     for name in problem.fixed:
         if name in box.names:
             raise CalibrationError(f"parameter {name!r} is both free and fixed; keep one")
@@ -213,9 +236,10 @@ def _check_parameters(problem: Problem) -> None:
             )
 
 
-def _check_constant(model: Model, name: str) -> None:
+def _check_constant(model: Model, name: str, unit: str = "") -> None:
     try:
         check_names(model, [name], ())
+        check_unit(model, name, unit)
     except DesignError as error:
         raise CalibrationError(f"parameter {name!r} cannot be set: {error}") from None
 

@@ -17,6 +17,8 @@ from villageflow.calibrate.scales import Box, Floats
 from villageflow.errors import CalibrationError
 
 _FORMAT: Final = "villageflow fit 1"
+STEP_MATTERS: Final = 1e-3
+"""Change of the log likelihood on halving the step above which a fit warns."""
 ERRORS_NOTE: Final = (
     "Standard errors come from the Hessian of the log likelihood alone: they take the observation model as true, "
     "errors as independent and the number of measurements as large, and hold parameters at a bound fixed."
@@ -80,6 +82,14 @@ class FitResult:
     identifiability: Identifiability
     seed: int
     inputs: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name} = {_short(float(value))}" for name, value in self.params.items())
+        converged = "converged" if self.converged else "NOT converged"
+        return (
+            f"<villageflow.FitResult: {self.inputs['model']}, {self.n_measurements} measurements, {converged}, log "
+            f"likelihood {self.loglik:.4f}\n {values}; see summary()>"
+        )
 
     @property
     def box(self) -> Box:
@@ -163,8 +173,9 @@ class FitResult:
             *self._step_line(),
             f"eigenvalues of the Hessian: {', '.join(f'{value:.4g}' for value in self.hessian_eigenvalues)}",
             f"at a bound: {', '.join(self.at_bound) or 'none'}",
-            f"identifiability: rank {found.rank} of {len(found.names)} ({found.practical_rank} above noise), "
-            f"collinearity index {found.collinearity:.3g}; correlated above 0.95: {alike}",
+            f"identifiability (noise parameters are left out): rank {found.rank} of {len(found.names)} "
+            f"({found.practical_rank} above noise), collinearity index {found.collinearity:.3g}; correlated above "
+            f"0.95: {alike}",
             f"weakest direction: {found.weakest}",
             ERRORS_NOTE,
         ]
@@ -175,7 +186,8 @@ class FitResult:
         if change is None:
             return []
         how = f"{self.inputs['method']}, step {self.inputs['time_step']:g}"
-        return [f"{how}: half the step changes the log likelihood by {change:+.2g}"]
+        line = f"{how}: half the step changes the log likelihood by {change:+.2g}"
+        return [line if abs(change) <= STEP_MATTERS else f"WARNING {line}; shorten the step or use rk4"]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; NaN becomes None."""
@@ -222,6 +234,13 @@ def load_fit(path: str | Path) -> FitResult:
         raise CalibrationError(f"{path}: cannot be read as a fit ({error})") from None
     if not isinstance(stored, dict) or stored.get("format") != _FORMAT:
         raise CalibrationError(f"{path}: is not a fit written by this version; it needs format {_FORMAT!r}")
+    try:
+        return _stored_fit(stored)
+    except KeyError as error:
+        raise CalibrationError(f"{path}: the fit lacks {error}; it was cut short or edited, so fit again") from None
+
+
+def _stored_fit(stored: dict[str, Any]) -> FitResult:
     transformed = pd.DataFrame(stored["transformed"]).set_index("name")
     names = transformed.index
     found = stored["identifiability"]

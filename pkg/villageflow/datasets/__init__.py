@@ -1,9 +1,11 @@
-"""The figures that ship with the package, each with its source, and the reader for a user's own panel.
+"""The figures that ship with the package, each with its source, and the readers for a user's own tables.
 
 ``load(name)`` gives a panel indexed (entity, time) with units, timing, sources and warnings in ``attrs``;
-``table(name)`` gives a table as it is on disk, with the source of every row.
+``table(name)`` gives a table as it is on disk, with the source of every row;
+``read_table(path, schema_name)`` reads a user's priors, scenarios or other declared table.
 """
 
 from villageflow.datasets.panel import codebook, facts, load, names, read_panel, sources, table
+from villageflow.datasets.schemas import read_table
 
-__all__ = ["codebook", "facts", "load", "names", "read_panel", "sources", "table"]
+__all__ = ["codebook", "facts", "load", "names", "read_panel", "read_table", "sources", "table"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from villageflow.errors import DataError, did_you_mean
+from villageflow.errors import DataError, did_you_mean, nearest
 
 Kind = Literal["text", "number", "integer"]
 
@@ -29,14 +29,21 @@ def read_cells(path: str | Path) -> RawTable:
     Raises
     ------
     DataError
-        If the file is missing, is not UTF-8 text, has no header or no rows, repeats a column name, or has a
-        record with more or fewer cells than the header. Does not convert cells.
+        If the file is missing, is not UTF-8 text, is separated by semicolons or tabs, has no header or no rows,
+        repeats a column name, or has a record with more or fewer cells than the header. Does not convert cells.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as cause:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({cause}). Give a CSV file.") from None
+    except FileNotFoundError:
+        raise DataError(f"{path}: does not exist. Check the path and the name of the file.") from None
+    except UnicodeDecodeError as cause:
+        raise DataError(
+            f"{path}: is not UTF-8 text (byte 0x{cause.object[cause.start]:02x} at position {cause.start}). "
+            "Save it as UTF-8, in a spreadsheet 'CSV UTF-8'."
+        ) from None
+    except OSError as cause:
+        raise DataError(f"{path}: cannot be read ({cause.strerror}). Give a CSV file.") from None
     reader = csv.reader(text.splitlines(keepends=True))
     columns: tuple[str, ...] = ()
     records: list[tuple[str, ...]] = []
@@ -49,6 +56,7 @@ def read_cells(path: str | Path) -> RawTable:
                 continue
             if not columns:
                 columns = tuple(cell.strip() for cell in cells)
+                _check_separator(path, columns)
             elif len(cells) != len(columns):
                 raise DataError(
                     f"{path}: row {line} has {len(cells)} cells, the header has {len(columns)}. "
@@ -67,14 +75,22 @@ def read_cells(path: str | Path) -> RawTable:
     return RawTable(path, columns, tuple(records), tuple(lines))
 
 
+def _check_separator(path: Path, columns: tuple[str, ...]) -> None:
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(columns) == 1 and mark in columns[0]:
+            raise DataError(f"{path}: is separated by {name}, not by commas. Save it as CSV with commas.")
+
+
 def check_columns(raw: RawTable, *, required: Iterable[str], known: Iterable[str] | None = None) -> None:
     """Refuse a table without a required column or, if ``known`` is given, with a column outside it."""
-    for name in required:
-        if name not in raw.columns:
-            raise DataError(
-                f"{raw.path}: column {name!r} is missing. Add it to the header (row 1). "
-                f"{did_you_mean(name, raw.columns)}"
-            )
+    needed = tuple(required)
+    if missing := [name for name in needed if name not in raw.columns]:
+        shown = ", ".join(map(repr, missing))
+        said = f"columns {shown} are missing" if len(missing) > 1 else f"column {shown} is missing"
+        hints = [nearest(name, set(raw.columns) - set(needed)) for name in missing]
+        raise DataError(" ".join(filter(None, (
+            f"{raw.path}: {said} in the header (row 1). The table needs {', '.join(needed)}.", *hints,
+        ))))
     for name in raw.columns if known is not None else ():
         if name not in (expected := tuple(known or ())):
             raise DataError(

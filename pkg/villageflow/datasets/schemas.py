@@ -8,15 +8,14 @@ first use, because the import is slow.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from villageflow.datasets.fields import Domain, Field, Needs, Order, TableSchema
 from villageflow.datasets.reading import (
-    Kind,
     RawTable,
     check_columns,
     fault,
@@ -25,58 +24,6 @@ from villageflow.datasets.reading import (
     read_cells,
 )
 from villageflow.errors import DataError, did_you_mean
-
-
-@dataclass(frozen=True)
-class Field:
-    """One column of a schema.
-
-    Parameters
-    ----------
-    kind : {"text", "number", "integer"}
-        How a cell is converted; blank cells are missing.
-    required : bool
-        Whether a file without the column is refused. An optional column that is absent is added, all missing.
-    nullable : bool
-        Whether single cells may be blank.
-    allowed : tuple of str
-        The values a text cell may take; empty means any.
-    low, high : float, optional
-        Inclusive bounds of a number.
-    """
-
-    kind: Kind = "text"
-    required: bool = True
-    nullable: bool = False
-    allowed: tuple[str, ...] = ()
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class Order:
-    """A rule across columns: ``columns`` must not decrease from left to right where they are given."""
-
-    columns: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Domain:
-    """A rule across columns: where ``scale`` is log, ``columns`` are above 0; where logit, also below 1."""
-
-    columns: tuple[str, ...]
-    scale: str = "scale"
-
-
-@dataclass(frozen=True)
-class TableSchema:
-    """Fields by name, the columns that identify a row, and the rules across columns."""
-
-    fields: Mapping[str, Field]
-    key: tuple[str, ...]
-    orders: tuple[Order, ...] = ()
-    domains: tuple[Domain, ...] = ()
-
 
 _TEXT = Field()
 _NOTE = Field(required=False, nullable=True)
@@ -95,7 +42,7 @@ SCHEMAS: Mapping[str, TableSchema] = {
             "unit": _TEXT,
             "scale": Field(allowed=("lin", "log", "logit")),
             "lower": _NUMBER,
-            "mode": _NUMBER,
+            "mode": Field("number", nullable=True),
             "upper": _NUMBER,
             "distribution": Field(allowed=("uniform", "loguniform", "triangular", "normal", "lognormal")),
             "effect": Field(allowed=("none", "shared", "fixed", "random")),
@@ -105,20 +52,22 @@ SCHEMAS: Mapping[str, TableSchema] = {
         key=("name", "element"),
         orders=(Order(("lower", "mode", "upper")),),
         domains=(Domain(("lower", "upper")),),
+        needs=(Needs("mode", "distribution", ("triangular", "normal", "lognormal")),),
     ),
     "values": TableSchema({"name": _TEXT, "value": _NUMBER}, key=("name",)),
     "scenarios": TableSchema(
         {
             "scenario": _TEXT,
-            "name": _TEXT,
+            "name": Field(nullable=True),
             "element": _OPTIONAL,
-            "value": _NUMBER,
+            "value": Field("number", nullable=True),
             "from_time": Field("number", required=False, nullable=True),
             "to_time": Field("number", required=False, nullable=True),
             "note": _NOTE,
         },
         key=("scenario", "name", "element", "from_time"),
         orders=(Order(("from_time", "to_time")),),
+        needs=(Needs("value", "name"), Needs("name", "value")),
     ),
     "observables": TableSchema(
         {
@@ -141,8 +90,10 @@ SCHEMAS: Mapping[str, TableSchema] = {
             "value": _NUMBER,
             "comparator": Field(allowed=("=", ">=", "<=")),
             "source_id": _TEXT,
+            "from_time": Field("number", required=False, nullable=True),
         },
         key=("entity", "time", "observable", "comparator"),
+        orders=(Order(("from_time", "time")),),
     ),
     "reference_modes": TableSchema(
         {
@@ -366,6 +317,11 @@ def _fault_of(
     if rule == "domain":
         rule = "is outside the scale: log needs values above 0, logit values between 0 and 1"
         return fault(line, ", ".join(names), cells(names), rule, "Correct the bounds or the scale.")
+    if rule == "needs":
+        column, by = names
+        blank = column not in raw.columns or not raw.records[row][raw.columns.index(column)]
+        rule = f"is blank; {by} {frame.loc[row, by]!s} needs it"
+        return fault(line, column, "", rule, "Fill the cell.") if blank else ""
     if check == "not_nullable":
         blank = column not in raw.columns or not raw.records[row][raw.columns.index(column)]
         return fault(line, column, "", "is blank", "Fill the cell.") if blank else ""
@@ -404,6 +360,13 @@ def _pandera_schema(schema_name: str) -> Any:
 
         return pa.Check(check, error=f"domain:{','.join(domain.columns)}", ignore_na=False)
 
+    def in_need(needs: Needs) -> Any:
+        def check(table: pd.DataFrame) -> pd.Series[Any]:
+            asks = table[needs.by].isin(needs.among) if needs.among else table[needs.by].notna()
+            return ~asks | table[needs.column].notna()
+
+        return pa.Check(check, error=f"needs:{needs.column},{needs.by}", ignore_na=False)
+
     return pa.DataFrameSchema(
         {
             name: pa.Column(None, nullable=field.nullable or not field.required, checks=checks(field))
@@ -412,6 +375,7 @@ def _pandera_schema(schema_name: str) -> Any:
         checks=[
             *(in_order(order.columns) for order in schema.orders),
             *(in_domain(domain) for domain in schema.domains),
+            *(in_need(needs) for needs in schema.needs),
         ],
         unique=list(schema.key),
         strict=True,

@@ -98,6 +98,19 @@ class Estimate:
     log_likelihood: float | None = None
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        values = ", ".join(
+            f"{term} = {value:.4g} ({error:.2g})"
+            for term, value, error in zip(self.params.index, self.params, self.std_errors)
+        )
+        return (
+            f"<villageflow.Estimate: {self.spec.formula}; {self.estimator_label}; {self.nobs} observations\n {values}; "
+            "see summary()>"
+        )
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
     @property
     def estimator_label(self) -> str:
         """The estimator in words, with its effects."""
@@ -159,6 +172,12 @@ class Estimate:
         if self.log_likelihood is not None:
             facts["log likelihood"] = f"{self.log_likelihood:.2f}"
         return facts
+
+    def summary(self) -> str:
+        """Table of estimates in plain text, then what `describe` says, then the notes."""
+        table = self.to_frame().to_string(float_format=lambda value: f"{value:.4f}", index_names=False)
+        lines = [self.spec.formula, table, *(f"{key}: {value}" for key, value in self.describe().items())]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def to_markdown(self, decimals: int = 4) -> str:
         """A Markdown table of `to_frame`, then what `describe` says, then the notes."""

@@ -28,7 +28,7 @@ def within(
     formula: str,
     panel: pd.DataFrame,
     *,
-    effects: Iterable[str] = ("entity", "time"),
+    effects: Iterable[str] | str = ("entity", "time"),
     cov: Covariance = "clustered",
     cluster: str = "entity",
     convention: Convention = "linearmodels",
@@ -43,17 +43,18 @@ def within(
         `villageflow.econometrics.terms.evaluate`.
     panel : pandas.DataFrame
         Indexed (entity, time).
-    effects : iterable of str
+    effects : iterable of str, or str
         ``entity``, ``time``, a column, or columns joined by ``*``; at most two. None at all adds a constant.
     cov : {"clustered", "driscoll-kraay", "robust", "unadjusted"}
         Driscoll-Kraay uses the Bartlett kernel with floor(4 (T/100)^(2/9)) lags; it relies on many periods.
     cluster : str
         ``entity``, ``time`` or a column.
     convention : {"linearmodels", "stata"}
-        ``linearmodels``: the defaults of that package (factor N/(N-K), t with N-K degrees of freedom, K
-        counting absorbed effects unless they are nested in the clusters). ``stata``: factor
+        ``linearmodels``: the factors of that package, N/(N-K) with K counting absorbed effects unless they are
+        nested in the clusters. ``stata``: factor
         G/(G-1) (N-1)/(N-K) for clusters and N/(N-K) for robust errors, K counting one constant and the
-        effects not nested in the clusters; t with G-1 or N-K degrees of freedom.
+        effects not nested in the clusters. Under both, p-values and intervals use t with G-1 degrees of freedom
+        for clusters, T-1 for Driscoll-Kraay, else N-K with all absorbed effects.
     times : iterable of int
         Periods of the outcome to use; lags may reach before them. All by default.
 
@@ -70,7 +71,7 @@ def within(
     -----
     Does not correct the bias of a lagged outcome under entity effects (Nickell 1981), which is of order 1/T.
     """
-    spec = Spec(formula, "within", tuple(effects), cov, cluster, convention, tuple(times))
+    spec = Spec(formula, "within", _effects(effects), cov, cluster, convention, tuple(times))
     return _logged(estimate(spec, panel))
 
 
@@ -78,7 +79,7 @@ def poisson(
     formula: str,
     panel: pd.DataFrame,
     *,
-    effects: Iterable[str] = ("entity", "time"),
+    effects: Iterable[str] | str = ("entity", "time"),
     cov: Covariance = "clustered",
     cluster: str = "entity",
     convention: Convention = "linearmodels",
@@ -86,11 +87,27 @@ def poisson(
 ) -> Estimate:
     """Poisson pseudo maximum likelihood with absorbed effects.
 
-    Parameters are those of `within`; any number of effects. Only the mean has to be right,
-    E[y] = exp(x b + effects): the outcome need not be Poisson and may be 0. Groups whose outcomes are all
-    zero are dropped and counted; observations that a regressor separates are refused. ``linearmodels``
-    applies no small-sample factor (that package has no Poisson), ``stata`` applies G/(G-1); both use the
-    normal distribution. Does not model over-dispersion; the clustered errors allow for it.
+    Only the mean has to be right, E[y] = exp(x b + effects): the outcome need not be Poisson and may be 0. Groups
+    whose outcomes are all zero are dropped and counted; observations that a regressor separates are refused.
+    ``linearmodels`` applies no small-sample factor (that package has no Poisson), ``stata`` applies G/(G-1); both use
+    the normal distribution. Does not model over-dispersion; the clustered errors allow for it.
+
+    Parameters
+    ----------
+    formula : str
+        ``outcome ~ term + term``; the outcome itself is a count or another value of 0 or more, not its logarithm.
+    panel : pandas.DataFrame
+        Indexed (entity, time).
+    effects : iterable of str, or str
+        As for `within`, in any number.
+    cov : {"clustered", "robust", "unadjusted"}
+        Driscoll-Kraay is not available.
+    cluster, convention, times
+        As for `within`.
+
+    Returns
+    -------
+    Estimate
 
     Raises
     ------
@@ -102,8 +119,12 @@ def poisson(
     ----------
     Santos Silva and Tenreyro (2006); Correia, Guimaraes and Zylkin (2020) on separation.
     """
-    spec = Spec(formula, "poisson", tuple(effects), cov, cluster, convention, tuple(times))
+    spec = Spec(formula, "poisson", _effects(effects), cov, cluster, convention, tuple(times))
     return _logged(estimate(spec, panel))
+
+
+def _effects(given: Iterable[str] | str) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def estimate(spec: Spec, panel: pd.DataFrame) -> Estimate:
@@ -205,13 +226,22 @@ def _fit_within(spec: Spec, sample: Sample) -> Estimate:
     total = inner[:, 0] if sample.effects else sample.y - sample.y.mean()
     r2 = float(1 - residuals @ residuals / (total @ total))
     if spec.convention == "linearmodels":
-        df = float(result.df_resid)
+        df = _degrees_of_freedom(spec, sample, float(result.df_resid))
         label += ", linearmodels convention"
         return _finish(spec, sample, params, result.cov.to_numpy(), cov_label=label, df=df, r2=r2)
     bread: Array = np.asarray(np.linalg.inv(inner[:, 1:].T @ inner[:, 1:]), dtype=np.float64)
     cov, df = _stata(sample, bread, inner[:, 1:] * residuals[:, None])
     label += ", Stata convention"
     return _finish(spec, sample, params, cov, cov_label=label, df=df, r2=r2)
+
+
+def _degrees_of_freedom(spec: Spec, sample: Sample, otherwise: float) -> float:
+    """Of the t distribution: what is independent is a cluster, or a period, and not an observation."""
+    if spec.cov == "clustered" and sample.n_clusters is not None:
+        return float(sample.n_clusters - 1)
+    if spec.cov == "driscoll-kraay":
+        return float(sample.index.get_level_values(1).nunique() - 1)
+    return otherwise
 
 
 def _stata(sample: Sample, bread: Array, scores: Array) -> tuple[Array, float]:

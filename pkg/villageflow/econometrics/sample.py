@@ -69,6 +69,7 @@ def draw_sample(spec: Spec, panel: pd.DataFrame) -> Sample:
     formula = parse_formula(spec.formula)
     terms = formula.regressors
     table = pd.DataFrame({term: evaluate(term, panel) for term in (formula.outcome, *terms)})
+    _refuse_infinite(table, spec)
     groups = [_group(name, panel) for name in spec.effects]
     cluster = _group(spec.cluster, panel) if spec.cov == "clustered" else None
     dropped: list[Dropped] = []
@@ -100,6 +101,17 @@ def draw_sample(spec: Spec, panel: pd.DataFrame) -> Sample:
     _check_rank(x, terms, effects, spec)
     notes = _check_clusters(clusters, len(terms), spec)
     return Sample(y, x, terms, index, effects, clusters, tuple(dropped), notes)
+
+
+def _refuse_infinite(table: pd.DataFrame, spec: Spec) -> None:
+    for term in table.columns:
+        bad = np.flatnonzero(np.isinf(table[term].to_numpy(dtype=float, na_value=np.nan)))
+        if len(bad):
+            entity, time = table.index[bad[0]]
+            raise EstimationError(
+                f"{spec.formula}: {term} is infinite for {entity!r} in {time} (and in {len(bad) - 1} more rows). "
+                "Correct the value or leave it blank."
+            )
 
 
 def demean(values: Array, groups: tuple[Codes, ...], weights: Array | None = None) -> Array:

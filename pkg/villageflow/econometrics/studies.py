@@ -158,8 +158,9 @@ def mean_reversion_placebo(
 
     Notes
     -----
-    The means are plugged in from the data, so they vary more than the true ones and the placebo reverts less
-    than pure noise would: a conservative yardstick. Counties that were never listed have mean zero here.
+    The means are plugged in from the data, noise included, and counted anew with noise on top: on the own lag the
+    placebo reverts more than the data would without crowding, so it leans towards finding none. Counties that were
+    never listed have mean zero here.
     """
     if n_draws < 2:
         raise EstimationError(f"n_draws is {n_draws}; use at least 2.")

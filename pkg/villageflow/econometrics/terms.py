@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -45,11 +45,6 @@ def parse_formula(text: str) -> Formula:
     return Formula(outcome, regressors)
 
 
-def columns_of(terms: Iterable[str]) -> tuple[str, ...]:
-    """The panel columns that some terms read, without repeats, in the order met."""
-    return tuple(dict.fromkeys(re.sub(r"^(?:\w+\()+|\)+$", "", term.strip()).strip() for term in terms))
-
-
 def evaluate(term: str, panel: pd.DataFrame) -> _Series:
     """The values of a term on a panel.
 
@@ -82,6 +77,8 @@ def evaluate(term: str, panel: pd.DataFrame) -> _Series:
         return panel[name].astype("float64")
     name, inner = call.groups()
     if name not in _TRANSFORMS:
+        if name == "log":
+            raise EstimationError(f"Transform 'log' is not known. Use ln({inner}), or log1p({inner}) for counts.")
         raise EstimationError(f"Transform {name!r} is not known. {did_you_mean(name, _TRANSFORMS)}")
     return _TRANSFORMS[name](evaluate(inner, panel), inner)
 

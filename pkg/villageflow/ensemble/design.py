@@ -18,6 +18,7 @@ from villageflow.errors import DesignError, did_you_mean
 from villageflow.ir.model import Model
 from villageflow.names import canonical
 from villageflow.program.emit import check_names
+from villageflow.units import same_unit
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Scenarios: TypeAlias = Mapping[str, Mapping[str, float]]
@@ -38,18 +39,28 @@ class Design:
         Seed that drew the table.
     kind : str
         How the table was made, for the record.
+    units : mapping of str to str
+        Units of the parameters, where the priors state them; compared with the model's when the design is run.
     """
 
     table: pd.DataFrame
     scenarios: Scenarios = field(default_factory=dict)
     seed: int | None = None
     kind: str = "table"
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = list(self.table.columns)
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise DesignError(f"the design table has two columns for {twice!r}; keep one")
+
+    def __repr__(self) -> str:
+        scenarios = f", scenarios {', '.join(self.scenarios)}" if self.scenarios else ""
+        names = [str(name) for name in self.table.columns]
+        shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+        varied = f"{len(names)} parameters ({shown})" if names else "no parameter"
+        return f"<villageflow.Design: {self.n_members} members, {varied}{scenarios}; {self.kind}>"
 
     @property
     def n_members(self) -> int:
@@ -63,7 +74,7 @@ class Design:
         Parameters
         ----------
         priors : DataFrame
-            Rows of ``parameters.csv``, see `quantile`.
+            Rows of ``parameters.csv``, see `quantile`. A column ``unit`` is compared with the model when it is run.
         n : int
             Number of members.
         seed : int
@@ -75,7 +86,8 @@ class Design:
         """
         _check_prior_table(priors, n, seed)
         sampler = qmc.LatinHypercube(d=len(priors), rng=np.random.default_rng(seed))
-        return cls(_from_unit(priors, sampler.random(n)), seed=seed, kind=f"latin hypercube, n = {n}")
+        table, units = _from_unit(priors, sampler.random(n)), units_of(priors)
+        return cls(table, seed=seed, kind=f"latin hypercube, n = {n}", units=units)
 
     @classmethod
     def sobol(cls, priors: pd.DataFrame, *, n: int, seed: int) -> Design:
@@ -85,7 +97,8 @@ class Design:
             near = 2 ** n.bit_length()
             raise DesignError(f"a Sobol design has {n} members; it must be a power of two, such as {near}")
         sampler = qmc.Sobol(d=len(priors), rng=np.random.default_rng(seed))
-        return cls(_from_unit(priors, sampler.random(n)), seed=seed, kind=f"scrambled Sobol, n = {n}")
+        table, units = _from_unit(priors, sampler.random(n)), units_of(priors)
+        return cls(table, seed=seed, kind=f"scrambled Sobol, n = {n}", units=units)
 
     @classmethod
     def draws(cls, priors: pd.DataFrame, *, n: int, seed: int) -> Design:
@@ -93,7 +106,8 @@ class Design:
         _check_prior_table(priors, n, seed)
         streams = [np.random.SeedSequence(seed, spawn_key=(i,)) for i in range(n)]
         rows = np.array([np.random.default_rng(stream).random(len(priors)) for stream in streams])
-        return cls(_from_unit(priors, rows.reshape(n, len(priors))), seed=seed, kind=f"independent draws, n = {n}")
+        table, units = _from_unit(priors, rows.reshape(n, len(priors))), units_of(priors)
+        return cls(table, seed=seed, kind=f"independent draws, n = {n}", units=units)
 
     @classmethod
     def grid(cls, **values: Sequence[float]) -> Design:
@@ -108,6 +122,11 @@ class Design:
     @classmethod
     def from_frame(cls, table: pd.DataFrame) -> Design:
         """The rows of a table; columns are parameter names in any spelling."""
+        if not isinstance(table, pd.DataFrame):
+            raise DesignError(
+                f"the members are a {type(table).__name__}; from_frame takes a DataFrame with one row for each member, "
+                "and a dict goes straight to simulate"
+            )
         names = [canonical(str(name)) for name in table.columns]
         try:
             values = table.to_numpy(dtype=float)
@@ -122,7 +141,8 @@ class Design:
         ----------
         scenarios : mapping or DataFrame
             Name to (parameter to value), or the rows of ``scenarios.csv``. A scenario without a parameter is the
-            base case. Changes limited to a span of time are refused: give the model a start time instead.
+            base case; in a table, a row with blank name and value. Changes limited to a span of time are refused: give
+            the model a start time instead.
 
         Returns
         -------
@@ -148,8 +168,9 @@ def as_design(design: DesignLike, model: Model) -> Design:
     ------
     DesignError
         An unknown name, a name that is not a constant, a value that is not finite or lies outside the limits that
-        the model declares, or columns of different length.
+        the model declares, a unit that is not the model's, or columns of different length.
     """
+    check_model(model)
     match design:
         case None:
             converted = Design(pd.DataFrame(index=range(1)), kind="one run")
@@ -166,6 +187,7 @@ def as_design(design: DesignLike, model: Model) -> Design:
     check_names(model, [str(name) for name in converted.table.columns], ())
     for name in converted.table.columns:
         _check_values(model, str(name), converted.table[name].to_numpy(dtype=float), "member")
+    _check_units(model, converted)
     for scenario, values in converted.scenarios.items():
         for name, value in values.items():
             try:
@@ -174,6 +196,15 @@ def as_design(design: DesignLike, model: Model) -> Design:
                 raise DesignError(f"scenario {scenario!r}: {error}") from None
             _check_values(model, name, np.array([value]), f"scenario {scenario!r}, value")
     return converted
+
+
+def check_model(model: object) -> None:
+    """Refuse what is no model, such as the path of one."""
+    if not isinstance(model, Model):
+        raise DesignError(
+            f"the model is {model!r:.80}, a {type(model).__name__}; read the file first: villageflow.read_model(path), "
+            "or villageflow.library.read(name) for a shipped one"
+        )
 
 
 def _broadcast(values: Mapping[str, float | Sequence[float] | Floats]) -> pd.DataFrame:
@@ -191,6 +222,21 @@ def _broadcast(values: Mapping[str, float | Sequence[float] | Floats]) -> pd.Dat
         raise DesignError(f"parameters have different numbers of members: {shown}; use Design.grid for combinations")
     n = lengths.pop() if lengths else 1
     return pd.DataFrame({name: np.broadcast_to(column, n) for name, column in columns.items()}, index=range(n))
+
+
+def _check_units(model: Model, design: Design) -> None:
+    for name in map(str, design.table.columns):
+        check_unit(model, name, design.units.get(name, ""))
+
+
+def check_unit(model: Model, name: str, unit: str) -> None:
+    """Refuse a unit of a parameter that is not the model's; one that is blank on either side is not compared."""
+    own = model.variables[name].units
+    if own and unit and not same_unit(own, unit):
+        raise DesignError(
+            f"the prior of {name!r} is in {unit!r}, model {model.name!r} has it in {own!r}; convert the bounds and the "
+            "unit of the prior, or correct the unit"
+        )
 
 
 def _check_values(model: Model, name: str, values: Floats, what: str) -> None:
@@ -219,11 +265,15 @@ def scenario_values(table: pd.DataFrame) -> dict[str, dict[str, float]]:
                 f"scenario {scenario!r} limits {row['name']!r} to a span of time, which is not supported; "
                 "give the model a start time as a parameter"
             )
-        if pd.notna(row.get("name")) and str(row["name"]):
+        value = row.get("value")
+        if pd.isna(row.get("name")) or not str(row["name"]):
+            if pd.notna(value) and str(value):
+                raise DesignError(f"scenario {scenario!r} sets {value!r} without a name; name the parameter")
+        else:
             name = canonical(str(row["name"]))
             if name in values:
                 raise DesignError(f"scenario {scenario!r} sets {name!r} twice; keep one row")
-            values[name] = _number(row["value"], scenario, name)
+            values[name] = _number(value, scenario, name)
     return scenarios
 
 
@@ -238,6 +288,11 @@ _PRIOR_COLUMNS = ("name", "lower", "mode", "upper", "distribution")
 
 
 def _check_prior_table(priors: pd.DataFrame, n: int, seed: int) -> None:
+    if not isinstance(priors, pd.DataFrame):
+        raise DesignError(
+            f"the priors are a {type(priors).__name__}; give a DataFrame with the rows of a parameters.csv, as "
+            'villageflow.datasets.read_table(path, "parameters") reads it (docs/tables.md)'
+        )
     if n < 1:
         raise DesignError(f"a design has {n} members; it needs at least 1")
     if seed < 0:
@@ -258,16 +313,25 @@ def _from_unit(priors: pd.DataFrame, unit: Floats) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def units_of(priors: pd.DataFrame) -> dict[str, str]:
+    """Units of the parameters, by canonical name, where the priors state them."""
+    if "unit" not in priors.columns:
+        return {}
+    rows = zip(priors["name"], priors["unit"], strict=True)
+    return {canonical(str(name)): str(unit) for name, unit in rows if pd.notna(unit)}
+
+
 def quantile(prior: pd.Series, probability: Floats) -> Floats:
     """Quantiles of a prior.
 
     Parameters
     ----------
     prior : Series
-        With ``name, scale, lower, mode, upper, distribution``. ``uniform`` and ``triangular`` lie on [lower, upper];
-        ``loguniform`` is uniform in the logarithm; ``normal`` and ``lognormal`` (normal in the logarithm) are centred
-        on the mode with a standard deviation of (upper - lower) / 3.92 on that scale, and truncated to
-        [lower, upper]: the median is the mode only where the mode is in the middle. Equal bounds are a fixed value.
+        With ``name, lower, mode, upper, distribution``. ``uniform`` and ``triangular`` lie on [lower, upper];
+        ``loguniform`` is uniform in the logarithm; the two uniform ones do not use the mode. ``normal`` and
+        ``lognormal`` (normal in the logarithm) are centred on the mode with a standard deviation of
+        (upper - lower) / 3.92 on that scale, and truncated to [lower, upper]: the median is the mode only where the
+        mode is in the middle. Equal bounds are a fixed value.
     probability : (n,) array
         In [0, 1].
 
@@ -277,8 +341,10 @@ def quantile(prior: pd.Series, probability: Floats) -> Floats:
         Always within [lower, upper].
     """
     kind, name = str(prior["distribution"]), prior["name"]
+    peaked = kind not in ("uniform", "loguniform")
     try:
-        lower, mode, upper = (float(prior[column]) for column in ("lower", "mode", "upper"))
+        lower, upper = float(prior["lower"]), float(prior["upper"])
+        mode = float(prior["mode"]) if peaked else math.nan
     except (TypeError, ValueError):
         raise DesignError(f"parameter {name!r} has a bound or mode that is not a number") from None
     if not (math.isfinite(lower) and math.isfinite(upper)):
@@ -287,7 +353,7 @@ def quantile(prior: pd.Series, probability: Floats) -> Floats:
         raise DesignError(f"parameter {name!r} has lower bound {lower:g} above its upper bound {upper:g}")
     if lower == upper:
         return np.full_like(probability, lower)
-    if kind not in ("uniform", "loguniform") and not lower <= mode <= upper:
+    if peaked and not lower <= mode <= upper:
         raise DesignError(f"parameter {name!r} has mode {mode:g} outside its bounds [{lower:g}, {upper:g}]")
     if kind in ("loguniform", "lognormal"):
         if lower <= 0:

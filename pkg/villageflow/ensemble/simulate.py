@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from villageflow.ensemble.design import Design, DesignLike, as_design
+from villageflow.ensemble.design import Design, DesignLike, as_design, check_model
 from villageflow.ensemble.failure import diagnose, first_bad_steps
 from villageflow.ensemble.provenance import provenance
 from villageflow.ensemble.schema import (
@@ -132,6 +132,7 @@ def time_grid(
     model: Model, *, time_step: float | None = None, final_time: float | None = None, save_every: float | None = None
 ) -> TimeGrid:
     """The time grid of a model file, with what is given replaced."""
+    check_model(model)
     overrides = {"time_step": time_step, "final_time": final_time, "saveper": save_every}
     try:
         values = control_values(model, {name: float(value) for name, value in overrides.items() if value is not None})

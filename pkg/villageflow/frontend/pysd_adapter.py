@@ -22,7 +22,7 @@ from lxml import etree
 
 from villageflow.errors import ModelFileError, UnsupportedError, VillageflowError
 from villageflow.frontend.pysd_strict import vensim_element, vensim_file, vensim_section, vensim_utils, xmile_file
-from villageflow.frontend.pysd_syntax import definition
+from villageflow.frontend.pysd_syntax import definition, xmile_meaning
 from villageflow.frontend.text import read_bytes, vensim_text, xmile_root
 from villageflow.ir.source import SourceModel, SourceVariable
 from villageflow.names import canonical
@@ -289,12 +289,19 @@ def _check_xmile_elements(path: Path, root: etree._Element, specs: etree._Elemen
     for tag in ("start", "stop", "dt"):
         if specs.find(f"x:{tag}", space) is None:
             raise ModelFileError(f"{path.name}, line {specs.sourceline}: sim_specs has no <{tag}>; state it")
+    if specs.find("x:savestep", space) is not None:
+        raise UnsupportedError(
+            f"{path.name}, line {specs.sourceline}: sim_specs has a <savestep>, which is not supported yet; "
+            "remove it and say how often to save when running"
+        )
     for element in root.iterfind(".//x:model//x:variables/*", space):
         place, kind = f"{path.name}, line {element.sourceline}", etree.QName(element).localname
         if kind not in ("stock", "flow", "aux", "gf"):
             continue
         if not element.get("name", "").strip():
             raise ModelFileError(f"{place}: a variable has no name; give it one")
+        if element.find("x:init_eqn", space) is not None:
+            raise UnsupportedError(f"{place}: {element.get('name')!r} has an <init_eqn>, which is not supported yet")
         n_equations = len(element.findall("x:eqn", space))
         if kind != "gf" and n_equations != 1:
             name = element.get("name")
@@ -316,7 +323,7 @@ def _xmile_variable(path: Path, element: Any, behaviors: dict[str, bool]) -> Sou
     return SourceVariable(
         name=" ".join(name.split()),
         id=canonical(name),
-        definition=definition(components[0], f"{place}: {name!r}"),
+        definition=xmile_meaning(definition(components[0], f"{place}: {name!r}")),
         units=element.units.strip(),
         documentation=" ".join(element.documentation.split()),
         limits=element.limits,

@@ -22,6 +22,7 @@ from villageflow.ir.nodes import (
     Table,
     TableCall,
 )
+from villageflow.ir.walk import fold, rebuild
 from villageflow.names import canonical
 
 NOT_AVAILABLE = -(2.0**109)
@@ -75,6 +76,28 @@ def definition(component: am.AbstractComponent, place: str) -> Definition:
             )
         return Integral(_expr(syntax.flow, place), _expr(syntax.initial, place))
     return _expr(syntax, place)
+
+
+def xmile_meaning(definition: Definition) -> Definition:
+    """The same equation with XMILE's SAFEDIV, which looks for a divisor of exactly zero, told from Vensim's XIDZ.
+
+    INT and MOD keep Vensim's meaning (towards zero, sign of the dividend): that is what the one record of them has.
+    """
+
+    def rename(node: Expr, operands: tuple[Expr, ...]) -> Expr:
+        if isinstance(node, Call) and node.function == "zidz":
+            return Call("safediv", (*operands, Num(0.0)))
+        if isinstance(node, Call) and node.function == "xidz":
+            return Call("safediv", operands)
+        return rebuild(node, operands)
+
+    match definition:
+        case Table():
+            return definition
+        case Integral(net_flow, initial):
+            return Integral(fold(net_flow, rename), fold(initial, rename))
+        case _:
+            return fold(definition, rename)
 
 
 def _expr(syntax: Any, place: str) -> Expr:

@@ -264,6 +264,9 @@ def compose(graph: Graph, function: str, operands: tuple[int, ...], *, at_start:
             return literal(math.pi)
         case "zidz":
             return op("XIDZ", operands[0], operands[1], literal(0.0))
+        case "safediv":
+            top, bottom, otherwise = operands
+            return op("IF_THEN_ELSE", op("EQUAL", bottom, literal(0.0)), otherwise, op("DIVIDE", top, bottom))
         case "log":
             return op("DIVIDE", op("LN", operands[0]), op("LN", operands[1]))
         case "log10":
@@ -303,5 +306,7 @@ def _event(graph: Graph, function: str, operands: tuple[int, ...], *, at_start: 
         case "pulse_volume", (start, volume):
             return op("IF_THEN_ELSE", within(start, step), op("DIVIDE", volume, step), literal(0.0))
         case "pulse_volume_train", (start, period, volume):
-            return op("IF_THEN_ELSE", repeating(start, step, period), op("DIVIDE", volume, step), literal(0.0))
+            once = op("LESS_EQUAL", period, literal(0.0))
+            now_on = op("IF_THEN_ELSE", once, within(start, step), repeating(start, step, period))
+            return op("IF_THEN_ELSE", now_on, op("DIVIDE", volume, step), literal(0.0))
     raise AssertionError(f"{function} has no meaning")

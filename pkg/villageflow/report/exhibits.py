@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _THOUSAND: Final = 1e3
 _MILLION: Final = 1e6
 _LEVELS: Final = {"p05": 0.05, "median": 0.5, "p95": 0.95}
+_PLACEBO_TERMS: Final = {"log1p_lag_villages": "own", "log1p(lag(villages))": "own",
+                         "log1p_lag_elsewhere": "elsewhere", "log1p(lag(elsewhere))": "elsewhere"}
 _POLICY_START: Final = 2016.0
 _BANDS: Final = 2
 
@@ -123,11 +125,44 @@ def facts_table(match: HistoryMatch) -> str:
     """Facts with their range and the share of draws that each excludes, as Markdown."""
     found = match.by_fact
     table = pd.DataFrame({
-        "what": [f"{_words(v)} ({_words(s)})" for v, s in zip(found["variable"], found["statistic"], strict=True)],
-        "from": found["lower"].map(_bound), "to": found["upper"].map(_bound), "use": found["use"],
-        "excluded alone": found["alone"], "only by this": found["uniquely"],
+        "what": [
+            f"{_words(row['variable'])}, {_words(row['statistic'])} ({row['unit']})" for _, row in found.iterrows()
+        ],
+        "from": found["lower"].map(_bound), "to": found["upper"].map(_bound),
+        "conditions": ["yes" if use == "condition" else "" for use in found["use"]],
+        "excludes": found["alone"], "only this": found["uniquely"], "retained agree": found["agree"],
     })
-    return markdown_table(table, {"excluded alone": ".1%", "only by this": ".1%"}, label="fact")
+    formats = {"from": "", "to": "", "excludes": ".0%", "only this": ".0%", "retained agree": ".0%"}
+    return markdown_table(table, formats, label="fact")
+
+
+def placebo_table(placebo: pd.DataFrame) -> str:
+    """Coefficients beside what regression to the mean alone gives, as Markdown.
+
+    Parameters
+    ----------
+    placebo : DataFrame
+        Result of `econometrics.studies.mean_reversion_placebo`, indexed (block, column, term).
+    """
+    table = pd.DataFrame({
+        "block": [str(block) for block, _, _ in placebo.index],
+        "column": [str(column) for _, column, _ in placebo.index],
+        "estimate": placebo["estimate"], "placebo": placebo["placebo_mean"],
+        "from": placebo["lower"], "to": placebo["upper"], "draws below": placebo["share_below"],
+    })
+    table.index = pd.Index([_PLACEBO_TERMS.get(str(term), str(term)) for _, _, term in placebo.index])
+    table = table.sort_index(kind="stable")
+    formats = dict.fromkeys(("estimate", "placebo", "from", "to"), ".3f") | {"draws below": ".0%"}
+    return markdown_table(table, formats, label="on")
+
+
+def placebo_numbers(placebo: pd.DataFrame) -> dict[str, Scalar]:
+    """Every cell, and how many coefficients lie outside the range of the placebo."""
+    outside = (placebo["estimate"] < placebo["lower"]) | (placebo["estimate"] > placebo["upper"])
+    return frame_numbers(placebo, "placebo") | {
+        "placebo.n_coefficients": len(placebo), "placebo.n_outside": int(outside.sum()),
+        "placebo.n_draws": int(placebo["n_draws"].min()),
+    }
 
 
 def history_numbers(match: HistoryMatch) -> dict[str, Scalar]:
@@ -163,8 +198,44 @@ def history_numbers(match: HistoryMatch) -> dict[str, Scalar]:
 # ------------------------------------------------------------------------------------- policies
 
 
+def contest_numbers(runs: xr.Dataset, year: float) -> dict[str, Scalar]:
+    """What the contest for visibility takes, member by member.
+
+    Parameters
+    ----------
+    runs : Dataset
+        Scenarios ``contest`` and ``no_contest``: ``profit_agent`` and ``village_revenue``.
+    year : float
+        A saved time.
+
+    Returns
+    -------
+    dict
+        Quantiles of agent profit under both, of the share of it that the contest takes (members that earn something
+        without it), and `squeeze_numbers` of both.
+    """
+    found: dict[str, Scalar] = {}
+    at_year = {}
+    for scenario in ("contest", "no_contest"):
+        part = runs.sel(scenario=scenario, drop=True)
+        found |= squeeze_numbers(part, prefix=f"contest.{scenario}")
+        at_year[scenario] = part["profit_agent"].sel(time=year).to_numpy()
+        for label, level in _LEVELS.items():
+            found[f"contest.{scenario}.profit_agent.{label}"] = float(np.quantile(at_year[scenario], level))
+    earns = at_year["no_contest"] > 0
+    taken = 1 - at_year["contest"][earns] / at_year["no_contest"][earns]
+    found["contest.share_earning"] = float(earns.mean())
+    for label, level in _LEVELS.items():
+        found[f"contest.taken.{label}"] = float(np.quantile(taken, level))
+    return found
+
+
 def squeeze_numbers(runs: xr.Dataset, *, prefix: str = "squeeze") -> dict[str, Scalar]:
     """When agent profit and village revenue peak, and in which share of members profit peaks first.
+
+    ``share_rising`` counts the members in which profit rises before it falls and revenue peaks within the run;
+    ``share_first_of_rising`` those of them in which profit peaks first. A largest value in the first or last year is no
+    peak.
 
     Parameters
     ----------
@@ -183,7 +254,12 @@ def squeeze_numbers(runs: xr.Dataset, *, prefix: str = "squeeze") -> dict[str, S
         for label, level in _LEVELS.items():
             found[f"{prefix}.{name}.{label}"] = float(np.quantile(values, level))
     first = peaks["profit_peak_year"] < peaks["revenue_peak_year"]
+    rising = (peaks["profit_peak_year"] > times[0]) & (peaks["revenue_peak_year"] < times[-1])
+    if rising.any():
+        found[f"{prefix}.share_first_of_rising"] = float(first[rising].mean())
+    found[f"{prefix}.share_rising"] = float(rising.mean())
     found[f"{prefix}.share_of_members"] = float(first.mean())
+    found[f"{prefix}.share_peak_at_start"] = float((peaks["profit_peak_year"] == times[0]).mean())
     gap = np.median(peaks["revenue_peak_year"] - peaks["profit_peak_year"])
     found[f"{prefix}.years_between.median"] = float(gap)
     return found
@@ -214,6 +290,28 @@ def policy_numbers(found: PolicyEnsemble, variables: Sequence[str], years: Seque
                     numbers[f"{head}.gain_median"] = float(gap[variable].sel(quantile=0.5))
                     numbers[f"{head}.share_above_baseline"] = float(gap[f"{variable}_share_above"])
     return numbers
+
+
+def decline_numbers(runs: xr.Dataset, *, first: float, last: float) -> dict[str, Scalar]:
+    """How far a baseline declines between two saved times, and whether brand owners still earn more than agents.
+
+    Parameters
+    ----------
+    runs : Dataset
+        One scenario: ``active_stores``, ``profit_agent`` and ``profit_brand``.
+    first, last : float
+        Saved times.
+    """
+    stores = runs["active_stores"].sel(time=last).to_numpy()
+    peak = runs["active_stores"].max("time").to_numpy()
+    agent, brand = runs["profit_agent"].sel(time=last).to_numpy(), runs["profit_brand"].sel(time=last).to_numpy()
+    return {
+        "decline.stores_first.median": float(runs["active_stores"].sel(time=first).median()),
+        "decline.stores_last.median": float(np.median(stores)),
+        "decline.share_under_a_tenth_of_peak": float((stores < 0.1 * peak).mean()),
+        "decline.share_under_one_store": float((stores < 1).mean()),
+        "decline.share_brand_below_agent": float((brand < agent).mean()),
+    }
 
 
 def policy_table(found: PolicyEnsemble, columns: Mapping[str, tuple[str, float]], year: float) -> str:
@@ -335,4 +433,4 @@ def _short(value: float) -> str:
 def _bound(value: float) -> str:
     if not np.isfinite(value):
         return ""
-    return f"{value:g}" if abs(value) < 1e5 else f"{value:,.0f}"
+    return f"{value:g}" if abs(value) < _MILLION else f"{value / _MILLION:g} m"

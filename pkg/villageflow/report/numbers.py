@@ -90,7 +90,7 @@ def markdown_table(frame: pd.DataFrame, formats: Mapping[str, str], *, label: st
 
 def _rule(width: int, *, right: bool) -> str:
     """Dashes as many as the column is wide: pandoc divides a long line between columns in this proportion."""
-    dashes = "-" * max(width, 3)
+    dashes = "-" * (max(width, 3) + 2)
     return f"{dashes}:" if right else f":{dashes}"
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from villageflow.errors import ReportError
+from villageflow.ensemble.simulate import time_grid
+from villageflow.errors import DesignError, ReportError
 from villageflow.ir.model import Kind, Model
 
 SUFFIXES = (".csv", ".nc")
@@ -67,13 +69,47 @@ def save_netcdf(ds: xr.Dataset, path: Path) -> None:
 
 
 def describe(model: Model) -> str:
-    """A model in a few lines of text."""
+    """A model as text: time span, stocks with units, constants with value and unit."""
     counts = {kind: sum(1 for v in model.variables.values() if v.kind is kind) for kind in Kind}
+    stocks = [name for name, variable in model.variables.items() if variable.kind is Kind.STOCK]
     lines = [
         f"model      {model.name}",
         f"sha256     {model.digest}",
         f"method     {model.method}",
+        f"time       {_time(model)}",
         f"time unit  {model.time_units or 'not stated'}",
         "variables  " + ", ".join(f"{count} {kind.value}" for kind, count in counts.items() if count),
+        "",
+        "stocks",
+        *_aligned([(name, model.variables[name].units) for name in stocks]),
+        "",
+        "constants, which --set and a design can change",
+        *_aligned([
+            (name, f"{value:.10g}", model.variables[name].units)
+            for name, value in model.constants.items() if name not in model.structural
+        ]),
     ]
+    if model.structural:
+        fixed = [(name, f"{model.constants[name]:.10g}", f"sets {what}") for name, what in model.structural.items()]
+        lines += ["", "constants that cannot be changed", *_aligned(fixed)]
     return "\n".join(lines)
+
+
+def _time(model: Model) -> str:
+    try:
+        grid = time_grid(model)
+    except DesignError as error:
+        return f"cannot be told: {error}"
+    return f"{grid.start:g} to {grid.stop:g}, step {grid.step:g}, saved every {grid.save_every:g}"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows as indented text in columns; names and units to the left, numbers (of rows of three) to the right."""
+    widths = [max(len(row[j]) for row in rows) for j in range(len(rows[0]))] if rows else []
+    return [
+        "  " + "  ".join(
+            cell.rjust(width) if j == 1 and len(row) == 3 else cell.ljust(width)
+            for j, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ] or ["  none"]

@@ -92,6 +92,8 @@ def fan(
     -------
     Axes
     """
+    if not isinstance(values, xr.DataArray):
+        raise ReportError(f"a fan draws one variable, not a {type(values).__name__}; select one, such as ds['profit']")
     if set(values.dims) != {"member", "time"}:
         raise ReportError(f"a fan needs the dimensions member and time; {values.name!r} has {tuple(values.dims)}")
     if ax is None:
@@ -127,6 +129,14 @@ def lines(
     unit : str, optional
         Unit of the divided values; default that of the first series.
     """
+    if not isinstance(series, Mapping) or isinstance(series, xr.Dataset):
+        raise ReportError(
+            f"lines takes a dict of legend name to values, not a {type(series).__name__}; "
+            "give {'name': ds['profit'][0]}"
+        )
+    for label, values in series.items():
+        if not isinstance(values, xr.DataArray):
+            raise ReportError(f"{label!r} is a {type(values).__name__}; give a DataArray, such as ds['profit'][0]")
     if ax is None:
         ax = new_figure()[1][0]
     for (label, values), colour in zip(series.items(), COLOURS * (1 + len(series) // len(COLOURS)), strict=False):
