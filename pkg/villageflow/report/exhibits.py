@@ -128,8 +128,8 @@ def facts_table(match: HistoryMatch) -> str:
         "what": [
             f"{_words(row['variable'])}, {_words(row['statistic'])} ({row['unit']})" for _, row in found.iterrows()
         ],
+        "used": ["yes" if use == "condition" else "" for use in found["use"]],
         "from": found["lower"].map(_bound), "to": found["upper"].map(_bound),
-        "conditions": ["yes" if use == "condition" else "" for use in found["use"]],
         "excludes": found["alone"], "only this": found["uniquely"], "retained agree": found["agree"],
     })
     formats = {"from": "", "to": "", "excludes": ".0%", "only this": ".0%", "retained agree": ".0%"}
@@ -433,4 +433,4 @@ def _short(value: float) -> str:
 def _bound(value: float) -> str:
     if not np.isfinite(value):
         return ""
-    return f"{value:g}" if abs(value) < _MILLION else f"{value / _MILLION:g} m"
+    return f"{value:g}" if abs(value) < _MILLION else f"{value / _MILLION:g}\u00a0m"
