@@ -109,7 +109,7 @@ def models(draw):
     return lower(SourceModel(Path("random.mdl"), "", "euler", variables))
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120)
 @given(
     model=models(),
     varied=st.sets(st.sampled_from(PARAMETERS)),
@@ -140,7 +140,7 @@ def _number(model, name):
     return expr.value if isinstance(expr, Num) else -expr.arguments[0].value
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50)
 @given(model=models(), values=st.tuples(numbers, numbers, numbers), method=st.sampled_from(["euler", "rk4"]))
 def test_what_is_varied_and_what_is_saved_move_no_bit(model, values, method):
     """A constant given as a parameter at its own value is the same model as with the constant as a literal."""

@@ -765,9 +765,7 @@ PIECES = [
 @pytest.mark.parametrize("suffix", sorted(SEEDS))
 @settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    derandomize=True,
 )
 @given(data=st.data())
 def test_only_our_errors_escape_from_damaged_files(tmp_path, suffix, data):

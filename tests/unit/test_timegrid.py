@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from villageflow.errors import DesignError
@@ -77,7 +77,6 @@ def test_refused(grid, match):
         TimeGrid(*grid)
 
 
-@settings(deadline=None)
 @given(st.floats(-1e4, 1e4), st.floats(0, 1e3), st.floats(0.1, 1e3), st.floats(1e-3, 1e5))
 def test_saved_steps_cover_the_run(start, span, step, save_every):
     grid = TimeGrid(start, start + span, step, save_every)

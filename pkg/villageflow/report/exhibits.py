@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -221,12 +221,12 @@ def contest_numbers(runs: xr.Dataset, year: float) -> dict[str, Scalar]:
         found |= squeeze_numbers(part, prefix=f"contest.{scenario}")
         at_year[scenario] = part["profit_agent"].sel(time=year).to_numpy()
         for label, level in _LEVELS.items():
-            found[f"contest.{scenario}.profit_agent.{label}"] = float(np.quantile(at_year[scenario], level))
+            found[f"contest.{scenario}.profit_agent.{label}"] = _quantile(at_year[scenario], level)
     earns = at_year["no_contest"] > 0
     taken = 1 - at_year["contest"][earns] / at_year["no_contest"][earns]
     found["contest.share_earning"] = float(earns.mean())
     for label, level in _LEVELS.items():
-        found[f"contest.taken.{label}"] = float(np.quantile(taken, level))
+        found[f"contest.taken.{label}"] = _quantile(taken, level)
     return found
 
 
@@ -252,7 +252,7 @@ def squeeze_numbers(runs: xr.Dataset, *, prefix: str = "squeeze") -> dict[str, S
     found: dict[str, Scalar] = {}
     for name, values in peaks.items():
         for label, level in _LEVELS.items():
-            found[f"{prefix}.{name}.{label}"] = float(np.quantile(values, level))
+            found[f"{prefix}.{name}.{label}"] = _quantile(values, level)
     first = peaks["profit_peak_year"] < peaks["revenue_peak_year"]
     rising = (peaks["profit_peak_year"] > times[0]) & (peaks["revenue_peak_year"] < times[-1])
     if rising.any():
@@ -409,6 +409,11 @@ def _scenario_fans(ax: Axes, values: xr.DataArray, scale: float) -> None:
         levels = (0.5,) if i < _BANDS else ()
         fan(values.sel(scenario=scenario, drop=True), ax=ax, levels=levels, colour=colour, label=_words(str(scenario)),
             scale=scale)
+
+
+def _quantile(values: np.ndarray[Any, Any], level: float) -> float:
+    """By the definition that `analysis.policy` uses."""
+    return float(np.quantile(values, level, method="hazen"))
 
 
 def _words(name: str) -> str:
