@@ -11,9 +11,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 from scipy.stats import qmc
 
+from villageflow.ensemble.quantiles import exponential, logarithm, triangular, truncated_normal
 from villageflow.errors import DesignError, did_you_mean
 from villageflow.ir.model import Model
 from villageflow.names import canonical
@@ -358,8 +358,8 @@ def quantile(prior: pd.Series, probability: Floats) -> Floats:
     if kind in ("loguniform", "lognormal"):
         if lower <= 0:
             raise DesignError(f"parameter {name!r} is {kind} with lower bound {lower:g}; it must be above 0")
-        logs = math.log(lower), math.log(mode) if kind == "lognormal" else math.nan, math.log(upper)
-        values = np.exp(_on_scale(kind.removeprefix("log"), *logs, probability))
+        logs = logarithm(lower), logarithm(mode) if kind == "lognormal" else math.nan, logarithm(upper)
+        values = exponential(_on_scale(kind.removeprefix("log"), *logs, probability))
     else:
         values = _on_scale(kind, lower, mode, upper, probability)
     return np.clip(values, lower, upper)
@@ -374,8 +374,7 @@ def _on_scale(kind: str, lower: float, mode: float, upper: float, probability: F
         case "uniform":
             return lower + width * probability
         case "triangular":
-            return np.asarray(stats.triang.ppf(probability, (mode - lower) / width, lower, width))
+            return triangular(probability, lower, mode, upper)
         case "normal":
-            sd = width / 3.92
-            return np.asarray(stats.truncnorm.ppf(probability, (lower - mode) / sd, (upper - mode) / sd, mode, sd))
+            return truncated_normal(probability, lower, mode, upper, width / 3.92)
     raise DesignError(f"distribution {kind!r} is not known. {did_you_mean(kind, _DISTRIBUTIONS)}")
