@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +45,21 @@ ScenariosOption = Annotated[
     Path | None, typer.Option(help="scenarios.csv, see docs/tables.md, to run over the same members.")
 ]
 OutputOption = Annotated[Path, typer.Option(help="File to write: .nc or .csv.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"villageflow {version('villageflow')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+) -> None:
+    pass
 
 
 # typer bundles its parser and exports no name for the base of its errors
