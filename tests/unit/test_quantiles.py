@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+import villageflow as vf
 from villageflow.ensemble.quantiles import normal_probability, normal_quantile, triangular, truncated_normal
 
 P = np.concatenate([np.linspace(0, 1, 2001)[1:-1], 10.0 ** -np.arange(1, 300, 7), 1 - 10.0 ** -np.arange(1, 15)])
@@ -59,4 +60,4 @@ def test_a_design_has_the_same_bits_whatever_instructions_numpy_uses() -> None:
         for env in (plain, pinned)
     ]
     assert found[0] == found[1]
-    assert len(found[0].split()) == 2
+    assert len(found[0].split()) == len(vf.library.names()) > 0

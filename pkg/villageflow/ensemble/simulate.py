@@ -238,7 +238,6 @@ class _Run:
             'shorten the time step, mend the equation, or pass errors="flag" to keep the others'
         )
 
-
     def dataset(self, results: Mapping[str, _Result]) -> xr.Dataset:
         model, design = self.model, self.design
         scenarios = list(results) if design.scenarios else None
