@@ -20,7 +20,7 @@ from villageflow.errors import (
     VillageflowError,
     did_you_mean,
 )
-from villageflow.names import canonical
+from villageflow.names import split_names, variable_id
 
 if TYPE_CHECKING:
     from villageflow.ir.model import Model
@@ -102,7 +102,7 @@ def _model(name: str) -> Model:
 
 
 def _names(text: str) -> list[str] | None:
-    return [part.strip() for part in text.split(",") if part.strip()] or None
+    return split_names(text) or None
 
 
 @app.command()
@@ -139,15 +139,16 @@ def run(
 
 def _values(path: Path | None, assignments: list[str]) -> dict[str, float]:
     from villageflow.datasets.schemas import read_table
+    from villageflow.ensemble.design import row_id
 
     values: dict[str, float] = {}
     if path is not None:
-        table = read_table(path, "values")
-        values.update(zip(map(canonical, table["name"]), table["value"].astype(float), strict=True))
+        for row in read_table(path, "values").to_dict("records"):
+            values[row_id(row)] = float(row["value"])
     given: set[str] = set()
     for assignment in assignments:
         written, _, number = assignment.partition("=")
-        name = canonical(written)
+        name = variable_id(written)
         try:
             value = float(number) if written.strip() else None
         except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -13,18 +14,21 @@ from villageflow.ir.model import Model
 from villageflow.lower import lower
 
 
-def read_model(path: str | Path) -> Model:
+def read_model(path: str | Path, *, data_files: Sequence[str | Path] = ()) -> Model:
     """Read a model file.
 
     Parameters
     ----------
     path : str or Path
         A Vensim ``.mdl``, XMILE ``.xmile`` or Stella ``.stmx`` file.
+    data_files : sequence of str or Path
+        Tables (``.csv``, ``.tab``) with the values of data variables that have no equation, such as the output of
+        another model.
 
     Returns
     -------
     Model
-        Immutable. Nothing of the file is executed, and no other file is read.
+        Immutable. Nothing of the file is executed; spreadsheets that it names are read from below its folder.
 
     Raises
     ------
@@ -37,7 +41,7 @@ def read_model(path: str | Path) -> Model:
     """
     from villageflow.frontend.pysd_adapter import read_source  # the parser is slow to import
 
-    return lower(read_source(path))
+    return lower(read_source(path, data_files=data_files))
 
 
 def folder() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _SEPARATORS = re.compile(r"[\s_]+")
 
@@ -26,3 +27,31 @@ def canonical(name: str) -> str:
         text = text[1:-1].replace('\\"', '"')
     text = text.replace("\\n", " ")
     return _SEPARATORS.sub("_", text.strip()).strip("_").lower() or "_"
+
+
+def scalar_id(name: str, elements: Sequence[str]) -> str:
+    """The identifier of one element of an array, such as ``population[young,female]``; `name` itself for a scalar."""
+    return f"{name}[{','.join(elements)}]" if elements else name
+
+
+def variable_id(name: str, element: str = "") -> str:
+    """The identifier of a variable as a user writes it: ``Population[Young, Female]``, or the elements apart.
+
+    Parameters
+    ----------
+    name : str
+        A scalar, an array, or an element of an array with its subscripts in brackets.
+    element : str
+        Subscripts that a table gives apart from the name, joined by commas; blank for none.
+    """
+    text = name.strip()
+    if text.endswith("]") and "[" in text and not text.startswith('"'):
+        text, _, inside = text[:-1].partition("[")
+        element = f"{inside},{element}" if element.strip() else inside
+    elements = [canonical(part) for part in element.split(",")] if element.strip() else []
+    return scalar_id(canonical(text), elements)
+
+
+def split_names(text: str) -> list[str]:
+    """Names from a list joined by commas; commas inside brackets belong to a name."""
+    return [part.strip() for part in re.split(r",(?![^\[\]]*\])", text) if part.strip()]

@@ -14,6 +14,7 @@ This text is built once for each instruction set, from ``_tape_v2.pyx`` and its 
 
 from libc.math cimport NAN, fabs, floor, fmod, isfinite, sqrt, trunc
 
+from villageflow._kernels._allocation cimport allocation_price, allocation_share
 from villageflow._kernels._vmath cimport (
     vacos_block, vasin_block, vatan_block, vcos_block, vcosh_block, vexp_block, vlog_block, vpow_block,
     vsin_block, vsinh_block, vtan_block, vtanh_block,
@@ -215,6 +216,17 @@ cdef void xidz(Out d, In a, In b, In x, int n) noexcept nogil:
     for i in range(n):
         d[i] = x[i] if fabs(b[i]) < XIDZ_ZERO else a[i] / b[i]
 
+cdef void share(Out d, In kind, In distance, int n) noexcept nogil:
+    cdef int i
+    for i in range(n):
+        d[i] = allocation_share(kind[i], distance[i])
+
+cdef void price(double* d, const double* registers, Py_ssize_t stride, const int* slots, int n_slots,
+                int n) noexcept nogil:
+    cdef int i
+    for i in range(n):
+        d[i] = allocation_price(registers + i, stride, slots, n_slots)
+
 cdef void fill(Out d, double a, int n) noexcept nogil:
     cdef int i
     for i in range(n):
@@ -260,6 +272,7 @@ cdef void table(Out d, In a, const double* points, int n_points, double below, i
 cdef struct Tape:
     const int* code
     const int* bounds
+    const int* lists
     const int* table_offsets
     const double* table_points
     const double* table_below
@@ -334,6 +347,8 @@ cdef void execute(const Tape* tape, int segment, double* registers, Py_ssize_t s
         elif op == OP_SINH: vsinh_block(d, a, n)
         elif op == OP_COSH: vcosh_block(d, a, n)
         elif op == OP_TANH: vtanh_block(d, a, n)
+        elif op == OP_ALLOCATION_SHARE: share(d, a, b, n)
+        elif op == OP_ALLOCATION_PRICE: price(d, registers, stride, tape.lists + at[2], at[3], n)
         elif op == OP_COPY: copy(d, a, n)
         elif op == OP_FILL: fill(d, scalar[at[2]], n)
         elif op == OP_HOLD:
@@ -347,6 +362,8 @@ cdef struct States:
     int n_stocks
     const int* stock
     const int* flow
+    int n_non_negative
+    const int* non_negative
     int n_delays
     const int* delay       # (n_delays, 4) registers of output, input, delay time, initial value
 
@@ -371,6 +388,12 @@ cdef void euler(Out x, In flow, double step, int n) noexcept nogil:
     cdef int i
     for i in range(n):
         x[i] = x[i] + step * flow[i]
+
+
+cdef void not_below_zero(double* x, int n) noexcept nogil:
+    cdef int i
+    for i in range(n):
+        x[i] = 0.0 if x[i] < 0.0 else x[i]
 
 
 cdef void reach(Out x, In before, In flow, double step, int n) noexcept nogil:
@@ -417,8 +440,9 @@ cdef long long delay_steps(double delay_time, double step, long long most) noexc
 
 def run_block(const int[:, ::1] code, const int[::1] bounds, const double[::1] scalars,
               const double[:, ::1] parameters, const int[::1] parameter_slots,
-              const int[::1] stock_slots, const int[::1] flow_slots, const int[:, ::1] delays,
-              const int[:, ::1] save_slots, const int[::1] table_offsets, const double[:, ::1] table_points,
+              const int[::1] stock_slots, const int[::1] flow_slots, const int[::1] non_negative,
+              const int[:, ::1] delays, const int[:, ::1] save_slots, const int[::1] lists,
+              const int[::1] table_offsets, const double[:, ::1] table_points,
               const double[::1] table_below, const double[::1] grid_scalars, long long n_steps, bint rk4,
               const long long[::1] save_steps, double[:, :, ::1] out, unsigned char[::1] healthy,
               int first, int n, Py_ssize_t stride, double[::1] registers, double[::1] scalar_work,
@@ -450,12 +474,15 @@ def run_block(const int[:, ::1] code, const int[::1] bounds, const double[::1] s
     cdef double nothing = 0.0
     tape.code = &code[0, 0] if code.shape[0] else &none
     tape.bounds = &bounds[0]
+    tape.lists = &lists[0] if lists.shape[0] else &none
     tape.table_offsets = &table_offsets[0]
     tape.table_points = &table_points[0, 0] if table_points.shape[0] else &nothing
     tape.table_below = &table_below[0] if table_below.shape[0] else &nothing
     states.n_stocks = <int>stock_slots.shape[0]
     states.stock = &stock_slots[0] if stock_slots.shape[0] else &none
     states.flow = &flow_slots[0] if flow_slots.shape[0] else &none
+    states.n_non_negative = <int>non_negative.shape[0]
+    states.non_negative = &non_negative[0] if non_negative.shape[0] else &none
     states.n_delays = <int>delays.shape[0]
     states.delay = &delays[0, 0] if delays.shape[0] else &none
     grid.start = grid_scalars[2]
@@ -513,6 +540,8 @@ cdef long long run(const Tape* tape, const States* states, const Grid* grid, con
         else:
             for j in range(states.n_stocks):
                 euler(registers + states.stock[j] * stride, registers + states.flow[j] * stride, grid.step, n)
+        for j in range(states.n_non_negative):
+            not_below_zero(registers + states.non_negative[j] * stride, n)
     for j in range(states.n_stocks):  # once not finite, a stock stays so: one look at the end is enough
         x = registers + states.stock[j] * stride
         for i in range(n):

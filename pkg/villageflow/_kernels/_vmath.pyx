@@ -5,6 +5,8 @@ The functions themselves are in `_vmath.pxd`.  Scalar and array results have the
 
 import numpy as np
 
+from villageflow._kernels._allocation cimport allocation_price as vallocation_price
+from villageflow._kernels._allocation cimport allocation_share as vallocation_share
 from villageflow._kernels._vmath cimport (
     vacos, vacos_block, vasin, vasin_block, vatan, vatan_block, vcos, vcos_block, vcosh, vcosh_block,
     vexp, vexp_block, vlog, vlog_block, vpow, vpow_block, vsin, vsin_block, vsinh, vsinh_block,
@@ -60,6 +62,16 @@ def cosh(double x):
 
 def tanh(double x):
     return vtanh(x)
+
+
+def allocation_share(double kind, double z):
+    return vallocation_share(kind, z)
+
+
+def allocation_price(const double[::1] values):
+    """The price for one member; `values` are what is available, then request, profile, priority, width of each party."""
+    cdef int[::1] slots = np.arange(values.shape[0], dtype=np.intc)
+    return vallocation_price(&values[0], 1, &slots[0], <int>values.shape[0])
 
 
 cdef unary_block find_block(str name):

@@ -15,7 +15,7 @@ from villageflow.calibrate.scales import Floats
 from villageflow.datasets.reading import read_cells
 from villageflow.errors import CalibrationError, did_you_mean
 from villageflow.ir.model import Kind, Model
-from villageflow.names import canonical
+from villageflow.names import variable_id
 from villageflow.units import same_unit
 
 STATISTICS: Final = ("value", "minimum", "maximum", "mean", "ratio", "change", "first_above")
@@ -148,7 +148,7 @@ def _fact(row: pd.Series[Any], model: Model, where: str) -> Fact:
     label = f"{where}: fact {row['fact_id']!r}"
     numbers = {name: _number(row.get(name), f"{label}, {name}") for name in _NUMBERS}
     words = {name: "" if pd.isna(row[name]) else str(row[name]) for name in ("unit", "datum", "note")}
-    variable, statistic, use = canonical(str(row["variable"])), str(row["statistic"]), str(row["use"])
+    variable, statistic, use = variable_id(str(row["variable"])), str(row["statistic"]), str(row["use"])
     known = [name for name, found in model.variables.items() if found.kind in (Kind.STOCK, Kind.AUXILIARY)]
     if variable not in known:
         raise CalibrationError(f"{label}: {variable!r} is no stock or auxiliary of model {model.name!r}. "

@@ -17,7 +17,7 @@ from villageflow.ensemble.schema import FINISHED, STATUS
 from villageflow.ensemble.simulate import simulate, time_grid
 from villageflow.errors import CalibrationError, DesignError, did_you_mean
 from villageflow.ir.model import Kind, Model
-from villageflow.names import canonical
+from villageflow.names import variable_id
 from villageflow.program.emit import check_names
 
 KINDS: Final = ("level", "net_flow", "share", "count")
@@ -77,7 +77,7 @@ class Problem:
         check_model(self.model)
         found = _observables(self.observables)
         object.__setattr__(self, "observables", found)
-        object.__setattr__(self, "fixed", {canonical(name): float(value) for name, value in self.fixed.items()})
+        object.__setattr__(self, "fixed", {variable_id(name): float(value) for name, value in self.fixed.items()})
         object.__setattr__(self, "parameters", self.parameters.reset_index(drop=True))
         _check_observables(self.model, found)
         _check_parameters(self)
@@ -125,7 +125,7 @@ class Problem:
         table = table[[name for name in self.box.names if name in self.model.constants]]
         for name, value in self.fixed.items():
             table[name] = value
-        formulas = {observable.name: canonical(observable.formula) for observable in self.observables}
+        formulas = {observable.name: variable_id(observable.formula) for observable in self.observables}
         result = simulate(
             self.model, Design(table), save=sorted(set(formulas.values())), time_step=self.time_step,
             final_time=float(rows["time"].max()), method=self.method, errors="flag",
@@ -163,7 +163,7 @@ def observables_of(table: pd.DataFrame) -> tuple[Observable, ...]:
             try:
                 parameter = float(given)
             except ValueError:
-                parameter = canonical(str(given))
+                parameter = variable_id(str(given))
         name, formula, kind, noise = (str(row[column]) for column in ("observable", "formula", "kind", "noise"))
         unit = row.get("unit")
         found.append(Observable(name, formula, kind, noise, parameter, "" if pd.isna(unit) else str(unit)))
@@ -190,9 +190,9 @@ def _check_observables(model: Model, observables: tuple[Observable, ...]) -> Non
         if item.name in seen:
             raise CalibrationError(f"{where} is declared twice; keep one")
         seen.add(item.name)
-        variable = model.variables.get(canonical(item.formula))
+        variable = model.variables.get(variable_id(item.formula))
         if variable is None:
-            hint = did_you_mean(canonical(item.formula), model.variables)
+            hint = did_you_mean(variable_id(item.formula), model.variables)
             raise CalibrationError(f"{where} observes {item.formula!r}, no variable of model {model.name!r}. {hint}")
         if item.kind not in KINDS:
             raise CalibrationError(f"{where} is of kind {item.kind!r}. {did_you_mean(item.kind, KINDS)}")
@@ -305,7 +305,7 @@ def _check_each_datum_once(problem: Problem) -> None:
         raise CalibrationError(
             f"the measurements are of {rows['entity'].nunique()} entities; one problem takes one, so filter the rows"
         )
-    formulas = {item.name: canonical(item.formula) for item in problem.observables}
+    formulas = {item.name: variable_id(item.formula) for item in problem.observables}
     seen: dict[tuple[object, ...], str] = {}
     for row in rows.to_dict("records"):
         name, time, value, source = row["observable"], row["time"], row["value"], row["source_id"]

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import expit, logit
 
+from villageflow.ensemble.design import row_id
 from villageflow.errors import CalibrationError, did_you_mean
-from villageflow.names import canonical
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -72,7 +72,7 @@ class Box:
                 raise CalibrationError(f"the parameter table lacks column {column!r} (of name, scale, lower, upper)")
         ranges: dict[str, tuple[str, float, float]] = {}
         for row in parameters.to_dict("records"):
-            name = canonical(str(row["name"]))
+            name = row_id(row)
             if name in ranges:
                 raise CalibrationError(f"parameter {name!r} has two rows; keep one")
             ranges[name] = (str(row["scale"]), float(row["lower"]), float(row["upper"]))

@@ -54,7 +54,7 @@ SCHEMAS: Mapping[str, TableSchema] = {
         domains=(Domain(("lower", "upper")),),
         needs=(Needs("mode", "distribution", ("triangular", "normal", "lognormal")),),
     ),
-    "values": TableSchema({"name": _TEXT, "value": _NUMBER}, key=("name",)),
+    "values": TableSchema({"name": _TEXT, "element": _OPTIONAL, "value": _NUMBER}, key=("name", "element")),
     "scenarios": TableSchema(
         {
             "scenario": _TEXT,

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,13 @@ from scipy.stats import qmc
 from villageflow.ensemble.quantiles import exponential, logarithm, triangular, truncated_normal
 from villageflow.errors import DesignError, did_you_mean
 from villageflow.ir.model import Model
-from villageflow.names import canonical
+from villageflow.names import variable_id
 from villageflow.program.emit import check_names
 from villageflow.units import same_unit
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Scenarios: TypeAlias = Mapping[str, Mapping[str, float]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Design:
     @classmethod
     def grid(cls, **values: Sequence[float]) -> Design:
         """Every combination of the given values, the last parameter fastest."""
-        names = [canonical(name) for name in values]
+        names = [variable_id(name) for name in values]
         try:
             rows = [[float(value) for value in row] for row in itertools.product(*values.values())]
         except (TypeError, ValueError):
@@ -127,7 +128,7 @@ class Design:
                 f"the members are a {type(table).__name__}; from_frame takes a DataFrame with one row for each member, "
                 "and a dict goes straight to simulate"
             )
-        names = [canonical(str(name)) for name in table.columns]
+        names = [variable_id(str(name)) for name in table.columns]
         try:
             values = table.to_numpy(dtype=float)
         except (TypeError, ValueError) as error:
@@ -152,7 +153,7 @@ class Design:
             scenarios = scenario_values(scenarios)
         changed: dict[str, dict[str, float]] = {}
         for scenario, values in scenarios.items():
-            changed[scenario] = {canonical(name): _number(value, scenario, name) for name, value in values.items()}
+            changed[scenario] = {variable_id(name): _number(value, scenario, name) for name, value in values.items()}
             if len(changed[scenario]) < len(values):
                 raise DesignError(f"scenario {scenario!r} sets a parameter in two spellings; keep one")
         return replace(self, scenarios=changed)
@@ -184,6 +185,7 @@ def as_design(design: DesignLike, model: Model) -> Design:
             raise DesignError(f"a design is a {type(design).__name__}; give a Design, a DataFrame or a dict of values")
     if converted.n_members == 0:
         raise DesignError("the design has no member; give at least one row")
+    converted = _over_elements(converted, model)
     check_names(model, [str(name) for name in converted.table.columns], ())
     for name in converted.table.columns:
         _check_values(model, str(name), converted.table[name].to_numpy(dtype=float), "member")
@@ -196,6 +198,26 @@ def as_design(design: DesignLike, model: Model) -> Design:
                 raise DesignError(f"scenario {scenario!r}: {error}") from None
             _check_values(model, name, np.array([value]), f"scenario {scenario!r}, value")
     return converted
+
+
+def _over_elements(design: Design, model: Model) -> Design:
+    """A parameter that names an array stands for each of its elements."""
+
+    def spread(values: Mapping[str, T]) -> dict[str, T]:
+        found: dict[str, T] = {}
+        for name, value in values.items():
+            array = model.arrays.get(str(name))
+            ids = [str(name)] if array is None else [i for i in array.ids if i is not None]
+            if twice := next((i for i in ids if i in found), None):
+                raise DesignError(f"the design sets {twice!r} by the array and by the element; keep one")
+            found |= dict.fromkeys(ids, value)
+        return found
+
+    if not any(name in model.arrays for name in (*design.table.columns, *itertools.chain(*design.scenarios.values()))):
+        return design
+    table = pd.DataFrame(spread(dict(design.table.items())), index=design.table.index)  # type: ignore[arg-type]
+    scenarios = {scenario: spread(values) for scenario, values in design.scenarios.items()}
+    return replace(design, table=table, scenarios=scenarios, units=spread(design.units))
 
 
 def check_model(model: object) -> None:
@@ -270,7 +292,7 @@ def scenario_values(table: pd.DataFrame) -> dict[str, dict[str, float]]:
             if pd.notna(value) and str(value):
                 raise DesignError(f"scenario {scenario!r} sets {value!r} without a name; name the parameter")
         else:
-            name = canonical(str(row["name"]))
+            name = row_id(row)
             if name in values:
                 raise DesignError(f"scenario {scenario!r} sets {name!r} twice; keep one row")
             values[name] = _number(value, scenario, name)
@@ -306,7 +328,7 @@ def _check_prior_table(priors: pd.DataFrame, n: int, seed: int) -> None:
 def _from_unit(priors: pd.DataFrame, unit: Floats) -> pd.DataFrame:
     columns: dict[str, Floats] = {}
     for position, (_, row) in enumerate(priors.iterrows()):
-        name = canonical(str(row["name"]))
+        name = row_id(row)
         if name in columns:
             raise DesignError(f"the priors have two rows for {name!r}; keep one")
         columns[name] = quantile(row, unit[:, position])
@@ -317,8 +339,13 @@ def units_of(priors: pd.DataFrame) -> dict[str, str]:
     """Units of the parameters, by canonical name, where the priors state them."""
     if "unit" not in priors.columns:
         return {}
-    rows = zip(priors["name"], priors["unit"], strict=True)
-    return {canonical(str(name)): str(unit) for name, unit in rows if pd.notna(unit)}
+    return {row_id(row): str(row["unit"]) for row in priors.to_dict("records") if pd.notna(row["unit"])}
+
+
+def row_id(row: Mapping[str, object] | pd.Series) -> str:
+    """The parameter of a row of ``parameters.csv`` or ``scenarios.csv``, with its element where one is given."""
+    element = row.get("element")
+    return variable_id(str(row["name"]), "" if element is None or pd.isna(element) else str(element))  # type: ignore[call-overload]
 
 
 def quantile(prior: pd.Series, probability: Floats) -> Floats:

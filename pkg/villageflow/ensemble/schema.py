@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from villageflow.ir.model import Model
+from villageflow.ir.model import Array, Model
 
 MEMBER: Final = "member"
 TIME: Final = "time"
@@ -41,3 +41,12 @@ def labelled(
 def time_coordinate(model: Model, times: npt.NDArray[np.float64]) -> xr.Variable:
     """The time axis with its unit."""
     return xr.Variable(TIME, times, {"long_name": "Time", "units": model.time_units})
+
+
+def dimension_coordinates(model: Model, array: Array) -> dict[str, list[str]]:
+    """The dimensions of an array with their elements as written; one that occurs again gets a number."""
+    coordinates: dict[str, list[str]] = {}
+    for name in array.dimensions:
+        again = sum(1 for key in coordinates if key == name or key.startswith(f"{name}_"))
+        coordinates[f"{name}_{again + 1}" if name in coordinates else name] = list(model.dimensions[name].labels)
+    return coordinates

@@ -22,13 +22,14 @@ from villageflow.ensemble.schema import (
     STATUS,
     STATUS_TEXT,
     TIME,
+    dimension_coordinates,
     labelled,
     time_coordinate,
 )
 from villageflow.errors import DesignError, SimulationError
 from villageflow.integrate.drive import METHODS, Progress, RunSettings, run_program
-from villageflow.ir.model import Kind, Model
-from villageflow.names import canonical
+from villageflow.ir.model import Array, Kind, Model
+from villageflow.names import variable_id
 from villageflow.program.emit import check_names, compile_model
 from villageflow.program.graph import control_values
 from villageflow.timegrid import TimeGrid
@@ -63,7 +64,8 @@ def simulate(
         Members. A dict maps parameters to one value or to one value for each member; None is one run as the model
         file has it.
     save : sequence of str, optional
-        Variables to keep, in any spelling; default every stock and auxiliary. Only what they depend on is computed.
+        Variables to keep, in any spelling: scalars, arrays, or elements such as ``population[young]``; default every
+        stock and auxiliary. Only what they depend on is computed.
     time_step, final_time, save_every : float, optional
         In the model's time unit; default as the model file has it.
     method : {"euler", "rk4"}, optional
@@ -78,7 +80,8 @@ def simulate(
     Returns
     -------
     xarray.Dataset
-        Dimensions ``member, time``, after ``scenario`` if the design has scenarios. Variables carry ``units`` and
+        Dimensions ``member, time``, after ``scenario`` if the design has scenarios, before the dimensions of the model
+        where a variable is an array (an element that the model does not define is NaN). Variables carry ``units`` and
         ``long_name``; varied parameters are coordinates; ``status`` is -1 for a finished member, else the first step
         at which it was not finite; attributes say what was run.
 
@@ -155,22 +158,29 @@ def _method(model: Model, method: str | None) -> str:
     return chosen
 
 
-def _saves(model: Model, save: Sequence[str] | str | None) -> tuple[str, ...]:
+def _saves(model: Model, save: Sequence[str] | str | None) -> dict[str, tuple[str, ...]]:
+    """The variables to keep, each with the scalars that it consists of."""
     if save is None:
         names = [name for name, variable in model.variables.items() if variable.kind in (Kind.STOCK, Kind.AUXILIARY)]
+        owners = {i: array.id for array in model.arrays.values() for i in array.ids if i is not None}
+        names = [owners.get(name, name) for name in names]
     else:
-        names = [canonical(name) for name in ([save] if isinstance(save, str) else save)]
-    check_names(model, (), names)
-    _check_reserved(model, names)
-    return tuple(dict.fromkeys(names))
+        names = [variable_id(name) for name in ([save] if isinstance(save, str) else save)]
+    saves = {}
+    for name in names:
+        array = model.arrays.get(name)
+        saves[name] = (name,) if array is None else tuple(i for i in array.ids if i is not None)
+        check_names(model, (), saves[name])
+    _check_reserved(model, [*saves, *(d for name in saves if name in model.arrays for d in model.arrays[name].dimensions)])
+    return saves
 
 
 def _check_reserved(model: Model, names: Sequence[str]) -> None:
     for name in names:
         if name in RESERVED:
             raise DesignError(
-                f"a variable of model {model.name!r} is called {name!r}, as a part of every result is; rename it, or "
-                "name other variables in save="
+                f"a variable or dimension of model {model.name!r} is called {name!r}, as a part of every result is; "
+                "rename it, or name other variables in save="
             )
 
 
@@ -187,18 +197,20 @@ class _Run:
     """What all scenarios of one call share."""
 
     def __init__(
-        self, model: Model, design: Design, saves: tuple[str, ...], grid: TimeGrid, settings: RunSettings
+        self, model: Model, design: Design, saves: Mapping[str, tuple[str, ...]], grid: TimeGrid, settings: RunSettings
     ) -> None:
         self.model, self.design, self.saves, self.grid, self.settings = model, design, saves, grid, settings
+        scalars = tuple(dict.fromkeys(i for ids in saves.values() for i in ids))
+        self.row = {name: j for j, name in enumerate(scalars)}
         changed = [name for values in design.scenarios.values() for name in values]
         self.varied = tuple(dict.fromkeys([*map(str, design.table.columns), *changed]))
         _check_reserved(model, self.varied)
-        self.program = compile_model(model, varied=self.varied, saves=saves)
+        self.program = compile_model(model, varied=self.varied, saves=scalars)
         n_runs = max(len(design.scenarios), 1) * design.n_members
-        size = 8 * n_runs * len(saves) * len(grid.save_steps())
+        size = 8 * n_runs * len(scalars) * len(grid.save_steps())
         if size > _MAX_RESULT_BYTES:
             raise DesignError(
-                f"{n_runs} runs x {len(grid.save_steps())} times x {len(saves)} variables need "
+                f"{n_runs} runs x {len(grid.save_steps())} times x {len(scalars)} variables need "
                 f"{size / 1024**3:.1f} GB; "
                 "name fewer variables in save=, or save less often"
             )
@@ -246,25 +258,39 @@ class _Run:
         def join(arrays: list[Floats]) -> Floats:
             return np.stack(arrays) if scenarios else arrays[0]
 
-        variables = {
-            name: labelled(model, name, join([result.values[j].T for result in results.values()]), dims)
-            for j, name in enumerate(self.saves)
-        }
+        coords: dict[str, object] = {}
+        variables = {}
+        for name, ids in self.saves.items():
+            array = model.arrays.get(name)
+            if array is None:
+                values = join([result.values[self.row[name]].T for result in results.values()])
+                variables[name] = labelled(model, name, values, dims)
+            else:
+                own = dimension_coordinates(model, array)
+                coords |= own
+                values = join([self._array(array, result) for result in results.values()])
+                variables[name] = labelled(model, ids[0], values, (*dims, *own))
+                variables[name][2]["long_name"] = array.name
         status = np.stack([result.status for result in results.values()])
         data: dict[str, object] = dict(variables)
         data[STATUS] = (dims[:-1], status if scenarios else status[0], {"long_name": STATUS_TEXT, "units": "1"})
-        coords: dict[str, object] = {
-            MEMBER: np.arange(design.n_members),
-            TIME: time_coordinate(model, self.grid.save_times()),
-        }
+        coords[MEMBER] = np.arange(design.n_members)
+        coords[TIME] = time_coordinate(model, self.grid.save_times())
         if scenarios:
             coords[SCENARIO] = scenarios
         changed = {name for values in design.scenarios.values() for name in values}
         for j, name in enumerate(self.varied):
-            if name not in self.saves:
+            if name not in self.row:
                 rows = [result.parameters[j] for result in results.values()]
                 shared = name not in changed
                 values = rows[0] if shared else join(rows)
                 coords[name] = labelled(model, name, values, (MEMBER,) if shared else dims[:-1])
         attributes = provenance(model, self.program, self.grid, design, self.settings.method)
         return xr.Dataset(data, coords=coords, attrs=attributes)
+
+    def _array(self, array: Array, result: _Result) -> Floats:
+        """Values of an array, (n_members, n_times, n_elements...)."""
+        missing = np.full(result.values.shape[1:], np.nan)
+        rows = [missing if i is None else result.values[self.row[i]] for i in array.ids]
+        shape = tuple(len(self.model.dimensions[name].elements) for name in array.dimensions)
+        return np.moveaxis(np.array(rows), 0, -1).swapaxes(0, 1).reshape(*missing.T.shape, *shape)

@@ -9,6 +9,7 @@ run. The rest of this file is grammar: signs and powers, NOT, MOD, commas, the o
 from __future__ import annotations
 
 import ast
+import copy
 import math
 import warnings
 from typing import Any
@@ -18,7 +19,7 @@ with warnings.catch_warnings():
     from pysd.translators.structures import abstract_expressions as ae
     from pysd.translators.structures import abstract_model as am
     from pysd.translators.vensim import vensim_element, vensim_file, vensim_section, vensim_utils
-    from pysd.translators.xmile import xmile_element, xmile_file, xmile_utils
+    from pysd.translators.xmile import xmile_element, xmile_file, xmile_section, xmile_utils
 
 __all__ = ["ae", "am", "vensim_element", "vensim_file", "vensim_section", "vensim_utils", "xmile_file"]
 
@@ -54,14 +55,6 @@ class _StrictEquation:
                 self.negatives.remove(item)
                 result = ae.ArithmeticStructure(["negative"], (result,))
         return self.add_element(result)  # type: ignore[attr-defined]
-
-    def visit_logic_expr(self, node: Any, parts: list[str]) -> Any:
-        """Tools disagree on whether NOT or the comparison comes first, so neither is guessed."""
-        if parts[0] and node.children[2].children[1].text:
-            raise ValueError(
-                "NOT stands before a comparison; put brackets around the comparison, or around NOT and its operand"
-            )
-        return super().visit_logic_expr(node, parts)  # type: ignore[misc]
 
     def visit_arguments(self, node: Any, parts: list[str]) -> Any:
         """Every argument but the last ends in a comma; the grammar lets commas be left out."""
@@ -105,8 +98,76 @@ class _VensimLookup(vensim_element.LookupsVisitor):  # type: ignore[misc]
         self.translation = _points(parts[2])
 
 
+class _VensimElement(vensim_element.ElementsComponentVisitor):  # type: ignore[misc]
+    """Keeps what a subscript range is mapped to, element by element; the translator keeps the name alone.
+
+    `mapping` becomes a list of (name of the other range, list of its subscripts, or None for "in the same order").
+    """
+
+    def visit_literal_subscript(self, _: Any, __: list[str]) -> str:
+        self.literal, self.subscripts = self.subscripts, []
+        return ""
+
+    def visit_subscript_mapping(self, node: Any, _: list[str]) -> None:
+        text = node.text.strip()
+        if text.startswith("("):
+            name, _, listed = text[1:-1].partition(":")
+            self.mapping.append((name.strip(), [item.strip() for item in listed.split(",")]))
+        else:
+            self.mapping.append((text, None))
+
+    def visit_subscript_definition(self, _: Any, __: list[str]) -> None:
+        definition = self.subscripts if isinstance(self.subscripts, dict) else self.literal
+        self.component = vensim_element.SubscriptRange(self.name, definition, self.mapping)
+
+
+class _XmileElement:
+    """Reads the equation, the initial value and the graph of one element of an array from that element."""
+
+    node: Any
+
+    def _parse_component(self, node: Any, behaviors: dict[str, bool]) -> Any:
+        whole, self.node = self.node, self._view(node)
+        try:
+            return super()._parse_component(node, behaviors)  # type: ignore[misc]
+        finally:
+            self.node = whole
+
+    def _view(self, node: Any) -> Any:
+        """The variable as if this element were all of it."""
+        if node is self.node:
+            return node
+        view = copy.deepcopy(self.node)
+        own = {child.tag for child in node}
+        for child in list(view):
+            if child.tag in own or child.tag == node.tag:
+                view.remove(child)
+        view.extend(copy.deepcopy(child) for child in node)
+        return view
+
+
+class _XmileAux(_XmileElement, xmile_element.Aux):  # type: ignore[misc]
+    pass
+
+
+class _XmileFlow(_XmileElement, xmile_element.Flow):  # type: ignore[misc]
+    pass
+
+
+class _XmileStock(_XmileElement, xmile_element.Stock):  # type: ignore[misc]
+    pass
+
+
 class _XmileEquation(_StrictEquation, xmile_element.EquationVisitor):  # type: ignore[misc]
-    """Adds MOD."""
+    """Adds NOT and MOD."""
+
+    def visit_logic_expr(self, node: Any, parts: list[str]) -> Any:
+        """Tools of XMILE disagree on whether NOT or the comparison comes first, so neither is guessed."""
+        if parts[0] and node.children[2].children[1].text:
+            raise ValueError(
+                "NOT stands before a comparison; put brackets around the comparison, or around NOT and its operand"
+            )
+        return super().visit_logic_expr(node, parts)
 
     def visit_mod_expr(self, node: Any, parts: list[str]) -> Any:
         """The translator lets MOD wait for the products around it; other tools do not, so neither is guessed."""
@@ -144,8 +205,10 @@ def _literal(text: str) -> Any:
 for _module in (vensim_element, xmile_element):
     _module.eval = _literal  # shadows the builtin inside the translators
 vensim_element.EquationVisitor = _VensimEquation
+vensim_element.ElementsComponentVisitor = _VensimElement
 vensim_element.LookupsVisitor = _VensimLookup
 xmile_element.EquationVisitor = _XmileEquation
+xmile_section.Aux, xmile_section.Flow, xmile_section.Stock = _XmileAux, _XmileFlow, _XmileStock
 xmile_element.structures = {**xmile_element.structures, "lookup": _xmile_lookup}
 xmile_element.parsing_ops = {**xmile_element.parsing_ops, "not_ops": r"not\b"}  # else "notes" is read as NOT es
 xmile_utils.Grammar._grammar.pop("equations", None)  # built from parsing_ops on next use

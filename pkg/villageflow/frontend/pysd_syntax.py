@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from villageflow.errors import ModelFileError, UnsupportedError
+from villageflow.frontend.external import DataFiles, ExternalFiles
 from villageflow.frontend.pysd_strict import ae, am
+from villageflow.ir.dimensions import Dimensions
 from villageflow.ir.nodes import (
     Call,
-    Definition,
     Expr,
     Extrapolation,
     Integral,
     Interpolation,
     Num,
+    Numbers,
     Ref,
+    Series,
     Stateful,
+    Subscript,
     Table,
     TableCall,
+    Tables,
+    Written,
 )
 from villageflow.ir.walk import fold, rebuild
-from villageflow.names import canonical
+from villageflow.names import canonical, scalar_id
 
 NOT_AVAILABLE = -(2.0**109)
 """Value of Vensim's ``:NA:``."""
@@ -35,50 +46,137 @@ _LOGIC = {
 }
 _OPERATORS = frozenset({*_ARITHMETIC.values(), *_LOGIC.values(), "negative", "not"} - {"power"})
 _RENAMED = {"xpulse": "pulse_volume", "xpulse_train": "pulse_volume_train", "xramp": "ramp_unending"}
-_UNSUPPORTED: dict[type, str] = {
-    ae.GetConstantsStructure: "GET DIRECT CONSTANTS",
-    ae.GetDataStructure: "GET DIRECT DATA",
-    ae.GetLookupsStructure: "GET DIRECT LOOKUPS",
-    ae.AllocateAvailableStructure: "ALLOCATE AVAILABLE",
-    ae.AllocateByPriorityStructure: "ALLOCATE BY PRIORITY",
-    ae.DataStructure: "a data variable",
+_DATA = {
+    None: Interpolation.LINEAR, "interpolate": Interpolation.LINEAR, "raw": Interpolation.RAW,
+    "hold_backward": Interpolation.HOLD_BACKWARD, "look_forward": Interpolation.LOOK_FORWARD,
+}
+_WHOLE = {
+    ae.GetConstantsStructure: "GET DIRECT CONSTANTS", ae.GetDataStructure: "GET DIRECT DATA",
+    ae.GetLookupsStructure: "GET DIRECT LOOKUPS", ae.IntegStructure: "INTEG",
 }
 
 
-def definition(component: am.AbstractComponent, place: str) -> Definition:
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where an equation stands, and what it may refer to.
+
+    Attributes
+    ----------
+    place : str
+        File, line and name, for messages.
+    id : str
+        Canonical name of the variable.
+    subscripts : tuple of str
+        Of the left side.
+    dimensions : Dimensions
+    files : ExternalFiles
+        Reader of the spreadsheets that the model names.
+    data : DataFiles
+        Values of data variables without an equation.
+    """
+
+    place: str
+    id: str
+    subscripts: tuple[str, ...]
+    dimensions: Dimensions
+    files: ExternalFiles
+    data: DataFiles = DataFiles(())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the dimensions on the left side; elements have none."""
+        return tuple(len(self.dimensions[name].elements) for name in self.subscripts if name in self.dimensions)
+
+
+def definition(component: am.AbstractComponent, context: Context) -> Written:
     """The right-hand side of one equation.
 
     Parameters
     ----------
     component : AbstractComponent
         As the translator gives it.
-    place : str
-        File, line and name, for messages.
+    context : Context
+        Where it stands.
 
     Returns
     -------
-    Definition
+    Written
 
     Raises
     ------
     UnsupportedError, ModelFileError
-        A construct that is not supported, named; a table that is not one.
+        A construct that is not supported, named; a table that is not one; a file that cannot be read.
     """
-    syntax = component.ast
-    if isinstance(component, am.AbstractData):
-        raise UnsupportedError(f"{place} is a data variable; external data are not supported yet")
-    if isinstance(syntax, ae.LookupsStructure):
-        return _table(syntax, place)
-    if isinstance(syntax, ae.IntegStructure):
-        if syntax.non_negative:
-            raise UnsupportedError(
-                f"{place} is a non-negative stock; Stella's non-negative stocks are not supported yet"
-            )
-        return Integral(_expr(syntax.flow, place), _expr(syntax.initial, place))
+    syntax, place = component.ast, context.place
+    match syntax:
+        case np.ndarray():
+            return Numbers(tuple(float(value) for value in syntax.ravel()))
+        case ae.LookupsStructure():
+            return _table(syntax, place)
+        case ae.IntegStructure(flow, initial, non_negative):
+            return Integral(_expr(flow, place), _expr(initial, place), bool(non_negative))
+        case ae.GetConstantsStructure(file, tab, cell):
+            with _at(place):
+                values = context.files.constants(file, tab, cell, context.shape)
+            return Numbers(tuple(float(value) for value in values.ravel()))
+        case ae.GetLookupsStructure(file, tab, x, cell):
+            with _at(place):
+                points = context.files.lookup(file, tab, x, cell, math.prod(context.shape))
+            tables = _columns(*points, Interpolation.LINEAR, place)
+            return Tables(tables) if context.subscripts else tables[0]
+        case ae.GetDataStructure(file, tab, time, cell):
+            with _at(place):
+                points = context.files.series(file, tab, time, cell, math.prod(context.shape))
+            return Series(_columns(*points, _interpolation(component, place), place))
+        case ae.DataStructure():
+            return _data_variable(component, context)
     return _expr(syntax, place)
 
 
-def xmile_meaning(definition: Definition) -> Definition:
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Adds to the error of a file the equation that refers to it."""
+    try:
+        yield
+    except ModelFileError as error:
+        raise ModelFileError(f"{place}: {error}") from None
+
+
+def _interpolation(component: Any, place: str) -> Interpolation:
+    keyword = getattr(component, "keyword", None)
+    if keyword not in _DATA:
+        raise UnsupportedError(f"{place} is data with the keyword :{keyword.upper()}:, which is not supported")
+    return _DATA[keyword]
+
+
+def _columns(x: Any, values: Any, interpolation: Interpolation, place: str) -> tuple[Table, ...]:
+    """One table for each column, without the points that have no value."""
+    tables = []
+    for column in values.T:
+        told = ~np.isnan(column)
+        if not told.any():
+            raise ModelFileError(f"{place}: a series has no value; fill its cells")
+        tables.append(Table(tuple(x[told].tolist()), tuple(column[told].tolist()), interpolation=interpolation))
+    return tuple(tables)
+
+
+def _data_variable(component: Any, context: Context) -> Series:
+    """Data without an equation: its values stand in the files that the caller gave."""
+    interpolation = _interpolation(component, context.place)
+    parts = [context.dimensions.elements(subscript) for subscript in context.subscripts]
+    tables = []
+    for elements in itertools.product(*parts):
+        points = context.data.series(scalar_id(context.id, elements))
+        if points is None:
+            raise ModelFileError(
+                f"{context.place} is a data variable without an equation, and no data file has a series "
+                f"{scalar_id(context.id, elements)!r}; give one with data_files="
+            )
+        tables.extend(_columns(points[0], points[1][:, None], interpolation, context.place))
+    return Series(tuple(tables))
+
+
+def xmile_meaning(definition: Written) -> Written:
     """The same equation with XMILE's SAFEDIV, which looks for a divisor of exactly zero, told from Vensim's XIDZ.
 
     INT and MOD keep Vensim's meaning (towards zero, sign of the dividend): that is what the one record of them has.
@@ -92,10 +190,10 @@ def xmile_meaning(definition: Definition) -> Definition:
         return rebuild(node, operands)
 
     match definition:
-        case Table():
+        case Table() | Tables() | Numbers() | Series():
             return definition
-        case Integral(net_flow, initial):
-            return Integral(fold(net_flow, rename), fold(initial, rename))
+        case Integral(net_flow, initial, non_negative):
+            return Integral(fold(net_flow, rename), fold(initial, rename), non_negative)
         case _:
             return fold(definition, rename)
 
@@ -110,9 +208,7 @@ def _expr(syntax: Any, place: str) -> Expr:
         case bool() | int() | float():
             return Num(NOT_AVAILABLE if math.isnan(syntax) else float(syntax))
         case ae.ReferenceStructure(reference, subscripts):
-            if subscripts is not None:
-                raise UnsupportedError(f"{place} uses {reference!r} with subscripts; subscripts are not supported yet")
-            return Ref(canonical(reference))
+            return Ref(canonical(reference), _subscripts(subscripts))
         case ae.ArithmeticStructure(operators, arguments):
             return _operators(operators, [go(item) for item in arguments], _ARITHMETIC, place)
         case ae.LogicStructure(operators, arguments):
@@ -121,15 +217,31 @@ def _expr(syntax: Any, place: str) -> Expr:
             return TableCall(_table(lookups, place), go(argument))
         case ae.CallStructure(function, arguments):
             return _call(function, [go(item) for item in arguments], place)
-        case ae.IntegStructure():
-            raise UnsupportedError(f"{place} has INTEG inside a larger expression; give the stock a name of its own")
+        case str():
+            raise UnsupportedError(f"{place} uses the text {syntax!r} where a number is needed; it is not supported")
+        case np.ndarray():
+            raise UnsupportedError(f"{place} has a list of numbers inside an expression; give the list a name of its own")
         case ae.InitialStructure(initial):
             return Call("initial", (go(initial),))
         case ae.GameStructure(expression):
             return go(expression)  # without a player a game variable is its equation
-    if type(syntax) in _UNSUPPORTED:
-        raise UnsupportedError(f"{place} uses {_UNSUPPORTED[type(syntax)]}, which is not supported yet")
+        case ae.AllocateAvailableStructure(request, profile, available):
+            return Call("allocate_available", (go(request), go(profile), go(available)))
+        case ae.AllocateByPriorityStructure(request, priority, size, width, supply):
+            return Call("allocate_by_priority", (go(request), go(priority), go(size), go(width), go(supply)))
+    if type(syntax) in _WHOLE:
+        raise UnsupportedError(
+            f"{place} has {_WHOLE[type(syntax)]} inside a larger expression; give it a variable of its own"
+        )
     return _stateful(syntax, go, place)
+
+
+def _subscripts(syntax: Any) -> tuple[Subscript, ...]:
+    if syntax is None:
+        return ()
+    return tuple(
+        Subscript(canonical(name.rstrip(" !")), name.rstrip().endswith("!")) for name in syntax.subscripts
+    )
 
 
 def _stateful(syntax: Any, go: Callable[[Any], Expr], place: str) -> Expr:
@@ -185,9 +297,9 @@ def _logic(operators: list[str], operands: list[Expr], place: str) -> Expr:
 
 
 def _call(function: Any, arguments: list[Expr], place: str) -> Expr:
-    if not isinstance(function, ae.ReferenceStructure) or function.subscripts is not None:
-        raise UnsupportedError(f"{place} calls a subscripted function; subscripts are not supported yet")
     name = canonical(function.reference)
+    if function.subscripts is not None:  # only a table function has subscripts
+        return Call("lookup", (Ref(name, _subscripts(function.subscripts)), *arguments))
     name = _RENAMED.get(name, name)
     if name in _OPERATORS:
         raise UnsupportedError(f"{place} uses the function {name!r}, which is not supported")
@@ -206,7 +318,7 @@ def _table(lookups: ae.LookupsStructure, place: str) -> Table:
     if not all(math.isfinite(value) for value in x + y):
         raise ModelFileError(f"{place}: a table holds a value that is not a finite number")
     if any(later < earlier for earlier, later in pairwise(x)):
-        raise ModelFileError(f"{place}: the x values of a table decrease; order its points")
+        x, y = (tuple(column) for column in zip(*sorted(zip(x, y, strict=True), key=lambda p: p[0]), strict=True))
     extrapolation = Extrapolation.EXTEND if lookups.type == "extrapolate" else Extrapolation.CLAMP
     interpolation = Interpolation.HOLD_BACKWARD if lookups.type == "hold_backward" else Interpolation.LINEAR
     return Table(x, y, extrapolation, interpolation)

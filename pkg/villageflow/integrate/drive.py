@@ -148,7 +148,8 @@ class _BlockRunner:
         while True:
             needed: int = self._kernel.run_block(
                 program.code, program.bounds, program.scalars, self._parameters, program.parameter_slots,
-                program.stock_slots, program.flow_slots, program.delays, program.save_slots, program.tables.offsets,
+                program.stock_slots, program.flow_slots, program.non_negative, program.delays, program.save_slots,
+                program.lists, program.tables.offsets,
                 program.tables.points, program.tables.below, self._grid_scalars, self._grid.n_steps,
                 self._settings.method == "rk4", self._save_steps, self._out, self._healthy, start, n, self._stride,
                 registers, scalar_work, stage_work, self._local.delay_work, self._local.delay_lengths,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from villageflow.ir.dimensions import Dimension
 from villageflow.ir.nodes import Call, Expr, Integral, Table
 
 
@@ -49,6 +50,28 @@ class Variable:
     documentation: str
     limits: tuple[float | None, float | None]
     equation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """A variable with dimensions, whose elements are variables of their own.
+
+    Attributes
+    ----------
+    id : str
+        Canonical name.
+    name : str
+        As written.
+    dimensions : tuple of str
+        Canonical names of its dimensions.
+    ids : tuple of (str or None)
+        Its elements, the last dimension fastest; None where the model defines none.
+    """
+
+    id: str
+    name: str
+    dimensions: tuple[str, ...]
+    ids: tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +142,10 @@ class Model(Equations):
     method : str
         Integration method that the file declares.
     variables : mapping of str to Variable
-        Every variable of the file, in file order.
+        Every variable of the file, in file order; of an array, every element.
+    arrays : mapping of str to Array
+        The arrays that elements belong to.
+    dimensions : mapping of str to Dimension
     constants : mapping of str to float
         Value of every constant; the parameters that a design may vary.
     controls : mapping of str to Expr
@@ -136,6 +162,8 @@ class Model(Equations):
     digest: str
     method: str
     variables: Mapping[str, Variable]
+    arrays: Mapping[str, Array]
+    dimensions: Mapping[str, Dimension]
     constants: Mapping[str, float]
     controls: Mapping[str, Expr]
     initial_order: tuple[str, ...]

@@ -20,6 +20,7 @@ class Interpolation(Enum):
     LINEAR = "linear"
     HOLD_BACKWARD = "hold backward"
     LOOK_FORWARD = "look forward"
+    RAW = "raw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,26 @@ class Num:
 
 
 @dataclass(frozen=True, slots=True)
-class Ref:
-    """A use of a variable, by canonical name."""
+class Subscript:
+    """A subscript of a reference: an element or a dimension by canonical name.
+
+    Attributes
+    ----------
+    name : str
+    over : bool
+        Whether a function such as SUM runs over it (``!`` in Vensim, ``*`` in XMILE).
+    """
 
     name: str
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A use of a variable, by canonical name; `lower.arrays` leaves none with subscripts."""
+
+    name: str
+    subscripts: tuple[Subscript, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +89,45 @@ class TableCall:
 
 @dataclass(frozen=True, slots=True)
 class Integral:
-    """A stock: its net flow and its initial value. Occurs only as the whole right-hand side."""
+    """A stock: its net flow and its initial value. Occurs only as the whole right-hand side.
+
+    Attributes
+    ----------
+    net_flow, initial : Expr
+    non_negative : bool
+        Whether a step that would take it below zero ends at zero.
+    """
 
     net_flow: Expr
     initial: Expr
+    non_negative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The literal of an array: as many values as the dimensions of the left side have elements, the last fastest."""
+
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Table functions of an array, one for each element of the left side, the last dimension fastest."""
+
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Data over time, one table for each element of the left side; a scalar has one.
+
+    Attributes
+    ----------
+    tables : tuple of Table
+        Points (time, value).
+    """
+
+    tables: tuple[Table, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +148,6 @@ class Stateful:
 
 Expr: TypeAlias = Num | Ref | Call | TableCall | Stateful
 Definition: TypeAlias = Expr | Integral | Table
+"""The right-hand side of a scalar equation."""
+Written: TypeAlias = Definition | Numbers | Tables | Series
+"""The right-hand side of an equation as a model file has it, which may stand for all elements of an array."""

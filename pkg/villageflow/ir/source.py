@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from villageflow.ir.nodes import Definition
+from villageflow.ir.dimensions import Dimension
+from villageflow.ir.nodes import Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class SourceVariable:
         As written, without outer quotes.
     id : str
         `names.canonical` of the name.
-    definition : Definition
+    definition : Written
         Right-hand side.
     units, documentation : str
         As written, blanks trimmed; empty when absent.
@@ -26,15 +27,44 @@ class SourceVariable:
         Lower and upper limit as declared.
     line : int or None
         Line of the file on which the equation begins, where it could be told.
+    subscripts : tuple of str
+        Dimensions and elements on the left side, canonical; several equations may define parts of one array.
+    exceptions : tuple of (tuple of str)
+        Parts of the left side that the equation leaves out (``:EXCEPT:``).
     """
 
     name: str
     id: str
-    definition: Definition
+    definition: Written
     units: str = ""
     documentation: str = ""
     limits: tuple[float | None, float | None] = (None, None)
     line: int | None = None
+    subscripts: tuple[str, ...] = ()
+    exceptions: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Macro:
+    """A macro: equations over its arguments, copied for each call.
+
+    Attributes
+    ----------
+    name, id : str
+        As written, and canonical; the variable of this name is the value of a call.
+    inputs : tuple of str
+        Canonical names of the arguments.
+    outputs : tuple of str
+        Canonical names of further results, given after the arguments.
+    variables : tuple of SourceVariable
+        Its equations.
+    """
+
+    name: str
+    id: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    variables: tuple[SourceVariable, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +80,22 @@ class SourceModel:
         Integration method that the file declares, lower case; Vensim files count as ``euler``.
     variables : tuple of SourceVariable
         Its equations in file order.
+    dimensions : tuple of Dimension
+        Subscript ranges, in file order.
+    macros : tuple of Macro
     """
 
     path: Path
     digest: str
     method: str
     variables: tuple[SourceVariable, ...]
+    dimensions: tuple[Dimension, ...] = ()
+    macros: tuple[Macro, ...] = ()
+
+    @property
+    def is_vensim(self) -> bool:
+        """Whether the file speaks Vensim's language and not XMILE."""
+        return self.path.suffix.lower() == ".mdl"
 
     def place(self, variable: SourceVariable) -> str:
         """Where a variable stands, for messages: ``file.mdl, line 12``."""

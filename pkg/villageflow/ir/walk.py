@@ -21,13 +21,18 @@ def children(expr: Expr) -> tuple[Expr, ...]:
             return (expr.argument,)
 
 
-def fold(expr: Expr, combine: Callable[[Expr, tuple[T, ...]], T]) -> T:
-    """Evaluate bottom-up: ``combine(node, results of its children)`` for every node, children first."""
+def fold(
+    expr: Expr, combine: Callable[[Expr, tuple[T, ...]], T], whole: Callable[[Expr], bool] | None = None
+) -> T:
+    """Evaluate bottom-up: ``combine(node, results of its children)`` for every node, children first.
+
+    Nodes for which `whole` holds are handed over without their children: ``combine(node, ())``.
+    """
     results: list[T] = []
     todo: list[tuple[Expr, bool]] = [(expr, False)]
     while todo:
         node, ready = todo.pop()
-        operands = children(node)
+        operands = () if whole is not None and whole(node) else children(node)
         if ready or not operands:
             first = len(results) - len(operands)
             value = combine(node, tuple(results[first:]))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from villageflow.ir.model import Model
 from villageflow.ir.source import SourceModel
+from villageflow.lower.arrays import scalarise
 from villageflow.lower.expand import expand
+from villageflow.lower.macros import expand_macros
 from villageflow.lower.order import order
 from villageflow.lower.resolve import resolve
 
@@ -12,7 +14,7 @@ __all__ = ["lower"]
 
 
 def lower(source: SourceModel) -> Model:
-    """Resolve names, expand functions with memory into stocks, and order the equations.
+    """Copy macros, write arrays out, resolve names, expand functions with memory into stocks, order the equations.
 
     Parameters
     ----------
@@ -26,8 +28,9 @@ def lower(source: SourceModel) -> Model:
     Raises
     ------
     LoweringError
-        Undefined names, wrong arguments or algebraic loops; every fault of a pass is listed.
+        Undefined names or subscripts, wrong arguments or algebraic loops; every fault of a pass is listed.
     UnsupportedError
         A function that is not supported.
     """
-    return order(source, expand(source, resolve(source)))
+    scalars = scalarise(expand_macros(source))
+    return order(scalars, expand(scalars.source, resolve(scalars.source)))

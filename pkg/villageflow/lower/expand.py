@@ -24,6 +24,7 @@ from villageflow.ir.nodes import Call, Definition, Expr, Integral, Num, Ref, Sta
 from villageflow.ir.source import SourceModel
 from villageflow.ir.text import text
 from villageflow.ir.walk import fold, nodes, rebuild
+from villageflow.lower.constant import value_at_start
 from villageflow.lower.resolve import TIME, Resolved
 
 _MAX_ORDER = 100
@@ -47,8 +48,10 @@ def expand(source: SourceModel, resolved: Resolved) -> Expanded:
     for owner, definition in resolved.definitions.items():
         expander = _Expander(owner, places[owner], memory, fixed, resolved.definitions)
         match definition:
-            case Integral(net_flow, initial):
-                memory.stocks[owner] = Integral(fold(net_flow, expander.node), fold(initial, expander.node))
+            case Integral(net_flow, initial, non_negative):
+                memory.stocks[owner] = Integral(
+                    fold(net_flow, expander.node), fold(initial, expander.node), non_negative
+                )
             case Table():
                 continue
             case _:
@@ -161,18 +164,14 @@ class _Expander:
         return Ref(name)
 
     def _order(self, order: Expr, function: str) -> int:
-        """The number of stages: a literal, or a constant of the model, which no design may vary then."""
-        value = order
-        if isinstance(order, Ref):
-            definition = self._definitions.get(order.name)
-            if definition is not None and not isinstance(definition, (Integral, Table)):
-                value = definition
-                self._out.structural.add(order.name)
-        if isinstance(value, Num) and value.value == int(value.value) and 1 <= value.value <= _MAX_ORDER:
-            return int(value.value)
+        """The number of stages: the value of the order at the start; no design may vary what it depends on."""
+        found = value_at_start(order, self._definitions)
+        if found is not None and found[0] == int(found[0]) and 1 <= found[0] <= _MAX_ORDER:
+            self._out.structural |= found[1]
+            return int(found[0])
         raise UnsupportedError(
-            f"{self._place}: the order of {function} is {text(order)}; only a whole number from 1 to {_MAX_ORDER}, "
-            "or a constant with such a value, is supported"
+            f"{self._place}: the order of {function} is {text(order)}; only what is a whole number from 1 to "
+            f"{_MAX_ORDER} at the start, by arithmetic with constants, is supported"
         )
 
     def _smooth(self, operands: tuple[Expr, ...], order: int) -> Expr:
@@ -195,26 +194,36 @@ class _Expander:
         return source
 
     def _delay_n(self, operands: tuple[Expr, ...], order: int) -> Expr:
-        """DELAY N drops stages that would be shorter than a time step; those dropped stand still."""
+        """DELAY N drops stages that would be shorter than a time step at the start; those dropped stand still.
+
+        Where the delay time changes, what flows out of the last stage follows it a step late, as Vensim's records have
+        it; what flows between the stages follows at once.
+        """
         source, delay_time, initial, _ = operands
         if order == 1:
             return self._delay(operands, order)
-        if not self._is_fixed(delay_time):
-            raise UnsupportedError(
-                f"{self._place} uses DELAY N with a delay time that changes; only a fixed delay time is supported"
-            )
         fitting = call("integer", call("add", call("divide", delay_time, Ref("time_step")), Num(_ROUNDING)))
         stages = self._add_initial("stages", call("max", Num(1.0), call("min", Num(float(order)), fitting)))
         stage_time = call("divide", delay_time, stages)
+        last_time = stage_time if self._is_fixed(delay_time) else self._a_step_ago("stage_time", stage_time)
         output: Expr = Num(0.0)
         for stage in range(1, order + 1):
-            outflow = call("divide", Ref(f"{self._prefix()}delay_{stage}"), stage_time)
+            level = Ref(f"{self._prefix()}delay_{stage}")
+            onward, out = call("divide", level, stage_time), call("divide", level, last_time)
+            is_last = call("equal", stages, Num(float(stage)))
+            outflow = onward if stage_time is last_time else call("if_then_else", is_last, out, onward)
             running = call("greater_equal", stages, Num(float(stage)))
             net_flow = call("if_then_else", running, call("subtract", source, outflow), Num(0.0))
             self._add_stock(f"delay_{stage}", net_flow, call("multiply", initial, stage_time))
             output = call("if_then_else", running, outflow, output)
             source = outflow
         return output
+
+    def _a_step_ago(self, label: str, expr: Expr) -> Ref:
+        """The value of an expression a time step ago; at the start its value there."""
+        name = self._prefix() + label
+        self._out.delays[name] = FixedDelay(expr, Ref("time_step"), expr)
+        return Ref(name)
 
     def _add_initial(self, label: str, expr: Expr) -> Ref:
         name = self._prefix() + label

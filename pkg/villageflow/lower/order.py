@@ -11,19 +11,25 @@ from villageflow.ir.nodes import Call, Expr, Num, Ref
 from villageflow.ir.source import SourceModel, SourceVariable
 from villageflow.ir.text import text
 from villageflow.ir.walk import children
+from villageflow.lower.arrays import Scalars
 from villageflow.lower.expand import Expanded
 from villageflow.lower.resolve import TIME
 
 
-def order(source: SourceModel, expanded: Expanded) -> Model:
+def order(scalars: Scalars, expanded: Expanded) -> Model:
     """Sort the equations for the start and for the steps, and assemble the model."""
+    source = scalars.source
     names = {variable.id: variable.name for variable in source.variables}
     expressions = expanded.auxiliaries
     controls = {name: expressions[name] for name in CONTROL_IDS}
-    grid_constants = _check_controls(source, expanded, controls)
-    constants = {name: _literal(expressions[name]) for name, kind in expanded.kinds.items() if kind is Kind.CONSTANT}
+    grid_constants, moving = _check_controls(source, expanded, controls)
+    constants = {
+        name: _literal(expressions[name]) for name, kind in expanded.kinds.items()
+        if kind is Kind.CONSTANT and not name.startswith("#")
+    }
     auxiliaries = {
-        name: expr for name, expr in expressions.items() if name not in constants and name not in CONTROL_IDS
+        name: expr for name, expr in expressions.items()
+        if name not in constants and (name not in CONTROL_IDS or name in moving)
     }
     step_order = _step_order(expanded, auxiliaries, names, source)
     return Model(
@@ -36,7 +42,12 @@ def order(source: SourceModel, expanded: Expanded) -> Model:
         name=source.path.stem,
         digest=source.digest,
         method=source.method,
-        variables={variable.id: _variable(variable, expanded.kinds[variable.id]) for variable in source.variables},
+        variables={
+            variable.id: _variable(variable, expanded.kinds[variable.id])
+            for variable in source.variables if not variable.id.startswith("#")
+        },
+        arrays=scalars.arrays,
+        dimensions={dimension.id: dimension for dimension in source.dimensions},
         constants=constants,
         controls=controls,
         initial_order=_initial_order(expanded, constants, names, source),
@@ -51,7 +62,7 @@ def order(source: SourceModel, expanded: Expanded) -> Model:
 def _variable(written: SourceVariable, kind: Kind) -> Variable:
     return Variable(
         id=written.id, name=written.name, kind=kind, units=written.units, documentation=written.documentation,
-        limits=written.limits, equation=text(written.definition),
+        limits=written.limits, equation=text(written.definition),  # type: ignore[arg-type]
     )
 
 
@@ -64,24 +75,33 @@ def _literal(expr: Expr) -> float:
     raise AssertionError(expr)
 
 
-def _check_controls(source: SourceModel, expanded: Expanded, controls: dict[str, Expr]) -> frozenset[str]:
-    """The names that set the time grid, which must be known before the run: none may depend on what changes."""
+def _check_controls(
+    source: SourceModel, expanded: Expanded, controls: dict[str, Expr]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The names that set the time grid, and the controls that move with time.
+
+    The grid must be known before the run, so nothing in it may depend on a stock. FINAL TIME may depend on time: the
+    run ends when time reaches it.
+    """
     reached: set[str] = set()
+    moving: set[str] = set()
     for name in CONTROL_IDS:
         seen: set[str] = set()
         todo = [name]
         while todo:
             for reference in references(expanded.auxiliaries[todo.pop()], start=False):
-                if reference == TIME or reference not in expanded.auxiliaries:
+                if reference == TIME and name == "final_time":
+                    moving.add(name)
+                elif reference == TIME or reference not in expanded.auxiliaries:
                     raise UnsupportedError(
                         f"{source.path.name}: {name.replace('_', ' ').upper()} depends on {reference!r}, which changes "
                         "during the run; the time grid must be fixed"
                     )
-                if reference not in seen:
+                elif reference not in seen:
                     seen.add(reference)
                     todo.append(reference)
         reached |= seen
-    return frozenset(reached)
+    return frozenset(reached), frozenset(moving)
 
 
 def references(expr: Expr, *, start: bool) -> Iterator[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from villageflow.errors import LoweringError, UnsupportedError, did_you_mean
-from villageflow.ir.functions import FUNCTIONS
+from villageflow.errors import did_you_mean
+from villageflow.ir.functions import FUNCTIONS, LISTED
 from villageflow.ir.model import CONTROL_IDS, Kind
 from villageflow.ir.nodes import (
     Call,
@@ -22,6 +22,7 @@ from villageflow.ir.nodes import (
 )
 from villageflow.ir.source import SourceModel, SourceVariable
 from villageflow.ir.walk import fold, rebuild
+from villageflow.lower.faults import Faults
 
 TIME = "time"
 _PREDEFINED = {"dt": "time_step", "starttime": "initial_time", "stoptime": "final_time"}
@@ -44,37 +45,24 @@ class Resolved:
 
 def resolve(source: SourceModel) -> Resolved:
     """Check and normalise every equation; all faults are gathered and raised together."""
-    faults = _repeated(source)
+    faults = Faults(source)
+    for name, count in Counter(variable.id for variable in source.variables).items():
+        if count > 1:
+            faults.add(f"{source.path.name} defines {name!r} {count} times; keep one")
     kinds = {variable.id: _kind(variable) for variable in source.variables}
     lookups = {v.id: v.definition for v in source.variables if isinstance(v.definition, Table)}
-    faults += [f"{source.path.name} does not define {missing.replace('_', ' ').upper()}"
-               for missing in CONTROL_IDS if missing not in kinds]
-    faults += [f"{source.place(v)}: {v.name!r} is a stock or a lookup; the time grid is set by numbers"
-               for v in source.variables if v.id in CONTROL_IDS and isinstance(v.definition, (Integral, Table))]
-    faults += [f"{source.place(v)}: {v.name!r} is the name of the clock; rename the variable"
-               for v in source.variables if v.id == TIME]
-    resolver = _Resolver(source, kinds, lookups)
+    for missing in CONTROL_IDS:
+        if missing not in kinds:
+            faults.add(f"{source.path.name} does not define {missing.replace('_', ' ').upper()}")
+    for variable in source.variables:
+        if variable.id in CONTROL_IDS and isinstance(variable.definition, (Integral, Table)):
+            faults.add("is a stock or a lookup; the time grid is set by numbers", variable)
+        if variable.id == TIME:
+            faults.add("is the name of the clock; rename the variable", variable)
+    resolver = _Resolver(source, kinds, lookups, faults)
     definitions = {v.id: resolver.definition(v) for v in source.variables if v.id not in lookups}
-    if resolver.unsupported:
-        raise UnsupportedError(_listing(resolver.unsupported, "use what is not supported", source))
-    faults += resolver.faults
-    if faults:
-        raise LoweringError(_listing(faults, "could not be resolved", source))
+    faults.raise_all()
     return Resolved(definitions, kinds, lookups)
-
-
-def _listing(faults: list[str], what: str, source: SourceModel) -> str:
-    if len(faults) == 1:
-        return faults[0]
-    shown = "; ".join(faults[:6])
-    more = f"; and {len(faults) - 6} more" if len(faults) > 6 else ""
-    return f"{source.path.name}: {len(faults)} faults, equations that {what}: {shown}{more}"
-
-
-def _repeated(source: SourceModel) -> list[str]:
-    counts = Counter(variable.id for variable in source.variables)
-    repeated = {name: count for name, count in counts.items() if count > 1}
-    return [f"{source.path.name} defines {name!r} {count} times; keep one" for name, count in repeated.items()]
 
 
 def _kind(variable: SourceVariable) -> Kind:
@@ -94,9 +82,10 @@ def _kind(variable: SourceVariable) -> Kind:
 class _Resolver:
     """One pass over all equations that collects faults instead of stopping at the first."""
 
-    def __init__(self, source: SourceModel, kinds: dict[str, Kind], lookups: dict[str, Table]) -> None:
-        self.faults: list[str] = []
-        self.unsupported: list[str] = []
+    def __init__(
+        self, source: SourceModel, kinds: dict[str, Kind], lookups: dict[str, Table], faults: Faults
+    ) -> None:
+        self._faults = faults
         self._source = source
         self._kinds = kinds
         self._tables = lookups | {  # in XMILE the graph of an auxiliary is also a table that others may look up
@@ -111,10 +100,10 @@ class _Resolver:
         match variable.definition:
             case Table():
                 return variable.definition
-            case Integral(net_flow, initial):
-                return Integral(self._expression(net_flow), self._expression(initial))
+            case Integral(net_flow, initial, non_negative):
+                return Integral(self._expression(net_flow), self._expression(initial), non_negative)
             case _:
-                return self._expression(variable.definition)
+                return self._expression(variable.definition)  # type: ignore[arg-type]
 
     def _expression(self, expr: Expr) -> Expr:
         resolved = fold(expr, self._node)
@@ -128,9 +117,7 @@ class _Resolver:
         return None
 
     def _fault(self, message: str, *, unsupported: bool = False) -> Expr:
-        assert self._owner is not None
-        place = self._source.place(self._owner)
-        (self.unsupported if unsupported else self.faults).append(f"{place}: {self._owner.name!r} {message}")
+        self._faults.add(message, self._owner, unsupported=unsupported)
         return Num(0.0)
 
     def _node(self, node: Expr, operands: tuple[Expr, ...]) -> Expr:
@@ -145,7 +132,7 @@ class _Resolver:
     def _reference(self, name: str) -> Expr:
         if name in self._kinds or name == TIME:
             return Ref(name)  # a lookup is an error unless a call takes it up: see _call
-        if self._source.path.suffix.lower() != ".mdl":  # names that XMILE predefines
+        if not self._source.is_vensim:  # names that XMILE predefines
             if name in _PREDEFINED:
                 return Ref(_PREDEFINED[name])
             if name == "pi":
@@ -161,11 +148,18 @@ class _Resolver:
             if len(operands) != 1:
                 return self._fault(f"calls the lookup {function!r} with {len(operands)} arguments; it takes 1")
             return TableCall(function, operands[0])
+        if function in LISTED:
+            return Call(function, operands)
         arity = FUNCTIONS.get(function)
         if arity is None:
             return self._fault(f"uses the function {function!r}, which is not supported", unsupported=True)
         if arity != len(operands):
             return self._fault(f"calls {function!r} with {len(operands)} arguments; it takes {arity}")
+        if function == "get_time_value" and (operands[0] not in (Num(0.0), Num(1.0)) or operands[2] != Num(0.0)):
+            return self._fault(
+                "calls 'get_time_value' for a date or for the clock of the computer; only the time of the model "
+                "(0 or 1, offset, 0) is supported", unsupported=True,
+            )
         return Call(function, operands)
 
     def _table_function(self, function: str, operands: tuple[Expr, ...]) -> Expr:

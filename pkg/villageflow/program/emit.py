@@ -11,7 +11,7 @@ from villageflow.errors import DesignError, did_you_mean
 from villageflow.ir.model import Kind, Model
 from villageflow.ir.nodes import Extrapolation, Interpolation, Table
 from villageflow.program.graph import Graph, Rate, Value, build_graph
-from villageflow.program.opcodes import CODES, SCALAR_VECTOR, SWAPPED, TERNARY, VECTOR_SCALAR
+from villageflow.program.opcodes import CODES, LISTED, SCALAR_VECTOR, SWAPPED, TERNARY, VECTOR_SCALAR
 from villageflow.program.program import SCALARS, SEGMENTS, Program, Tables
 
 _LEAVES = ("parameter", "stock", "delay")
@@ -71,6 +71,7 @@ class _Emitter:
         self.filled: dict[int, int] = {}
         self.n_vectors = 0
         self.free: list[int] = []
+        self.lists: list[int] = []
 
     # -- what is needed ---------------------------------------------------------------------------
 
@@ -191,6 +192,9 @@ class _Emitter:
             self._append(segment, value.kind, slot, operands)
 
     def _append(self, segment: str, operation: str, dst: int, operands: list[int]) -> None:
+        if operation in LISTED:
+            self.lists += operands
+            operands = [len(self.lists) - len(operands), len(operands)]
         a, b, c = (*operands, 0, 0, 0)[:3]
         self.code[segment].append((CODES[operation], dst, a, b, c))
 
@@ -308,6 +312,11 @@ class _Emitter:
             stocks=tuple(self.stocks),
             stock_slots=np.array([self.stock_slot[name] for name in self.stocks], dtype=np.int32),
             flow_slots=np.array(flow_slots, dtype=np.int32),
+            non_negative=np.array(
+                [self.stock_slot[name] for name in self.stocks if self.graph.model.stocks[name].non_negative],
+                dtype=np.int32,
+            ),
+            lists=np.array(self.lists, dtype=np.int32),
             delays=np.array(delays, dtype=np.int32).reshape(-1, 4),
             saves=self.saves,
             save_slots=np.array(save_slots, dtype=np.int32).reshape(-1, 2),

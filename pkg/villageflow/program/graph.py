@@ -15,6 +15,7 @@ from villageflow.program.opcodes import SWAPPED
 from villageflow.program.reference import scalar_operation
 
 TIME = "time"
+_MAX_MOVING_STEPS = 1_000_000
 
 
 class Rate(IntEnum):
@@ -63,6 +64,7 @@ _OPERATION = {
     "max": "MAX", "modulo": "MODULO", "sin": "SIN", "cos": "COS", "tan": "TAN", "arcsin": "ARCSIN",
     "arccos": "ARCCOS", "arctan": "ARCTAN", "sinh": "SINH", "cosh": "COSH", "tanh": "TANH",
     "if_then_else": "IF_THEN_ELSE", "xidz": "XIDZ",
+    "allocation share": "ALLOCATION_SHARE", "allocation price": "ALLOCATION_PRICE",
 }
 
 
@@ -159,13 +161,30 @@ class Graph:
 def control_values(model: Model, given: Mapping[str, float]) -> dict[str, float]:
     """Values of the time grid's controls, with those given replaced.
 
+    A FINAL TIME that moves with time is the first time of a step that reaches it.
+
     Raises
     ------
     KeyError
         A control depends on itself or on more than arithmetic; the message is its name.
     """
+    if "final_time" not in model.auxiliaries or "final_time" in given:
+        return _controls_at(model, given)
+    start, step = (_controls_at(model, {**given, "final_time": 0.0})[name] for name in ("initial_time", "time_step"))
+    for k in range(_MAX_MOVING_STEPS):
+        now = start + k * step
+        values = _controls_at(model, given, now)
+        if now + 0.5 * step > values["final_time"]:
+            return {**values, "final_time": now}
+    raise KeyError("final_time")
+
+
+def _controls_at(model: Model, given: Mapping[str, float], now: float | None = None) -> dict[str, float]:
+    """Values of the controls at one time, by folding."""
     values = dict(given)
     graph = Graph(model, frozenset())
+    if now is not None:
+        graph.start[TIME] = graph.literal(now)
     for name, value in model.constants.items():
         graph.step[name] = graph.start[name] = graph.literal(value)
     pending = (*model.initial_order, *model.auxiliaries, *CONTROL_IDS)
@@ -195,7 +214,8 @@ def build_graph(model: Model, varied: frozenset[str]) -> Graph:
         index = graph.leaf("parameter", name, Rate.MEMBER) if name in varied else graph.literal(value)
         graph.step[name] = graph.start[name] = index
     for name in CONTROL_IDS:
-        graph.step[name] = graph.start[name] = graph.scalar(name)
+        if name not in model.auxiliaries:  # else it moves with time
+            graph.step[name] = graph.start[name] = graph.scalar(name)
     graph.step[TIME], graph.start[TIME] = graph.scalar(TIME), graph.scalar("initial_time")
     _add_start(graph, model)
     _add_steps(graph, model)
@@ -267,6 +287,14 @@ def compose(graph: Graph, function: str, operands: tuple[int, ...], *, at_start:
         case "safediv":
             top, bottom, otherwise = operands
             return op("IF_THEN_ELSE", op("EQUAL", bottom, literal(0.0)), otherwise, op("DIVIDE", top, bottom))
+        case "quantum":
+            value, step = operands
+            whole = op("MULTIPLY", step, op("INTEGER", op("DIVIDE", value, step)))
+            return op("IF_THEN_ELSE", op("GREATER", step, literal(0.0)), whole, value)
+        case "get_time_value":
+            since = op("EQUAL", operands[0], literal(0.0))
+            now = graph.scalar("initial_time" if at_start else TIME)
+            return op("ADD", op("IF_THEN_ELSE", since, now, graph.scalar("initial_time")), operands[1])
         case "log":
             return op("DIVIDE", op("LN", operands[0]), op("LN", operands[1]))
         case "log10":

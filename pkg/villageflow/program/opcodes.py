@@ -15,6 +15,7 @@ UNARY = (
 BINARY = (
     "ADD", "SUBTRACT", "MULTIPLY", "DIVIDE", "POWER", "MODULO", "MIN", "MAX",
     "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL", "AND", "OR",
+    "ALLOCATION_SHARE",
 )
 VECTOR_SCALAR = (
     "ADD", "SUBTRACT", "MULTIPLY", "DIVIDE", "MIN", "MAX",
@@ -22,6 +23,7 @@ VECTOR_SCALAR = (
 )
 SCALAR_VECTOR = ("SUBTRACT", "DIVIDE", "MIN", "MAX")
 TERNARY = ("IF_THEN_ELSE", "XIDZ")
+LISTED = ("ALLOCATION_PRICE",)  # destination, first entry and number of entries of the program's list of registers
 
 NAMES = (
     *UNARY,
@@ -29,6 +31,7 @@ NAMES = (
     *(f"{name}_VS" for name in VECTOR_SCALAR),
     *(f"{name}_SV" for name in SCALAR_VECTOR),
     *TERNARY,
+    *LISTED,
     "TABLE",  # destination, argument, number of the table
     "FILL",   # destination vector, source scalar
     "HOLD",   # destination keeps its value unless the condition holds; runs in the first stage of a step only

@@ -22,7 +22,16 @@ import numpy as np
 import numpy.typing as npt
 
 from villageflow.errors import ProgramError
-from villageflow.program.opcodes import BINARY, CODES, NAMES, SCALAR_VECTOR, TERNARY, UNARY, VECTOR_SCALAR
+from villageflow.program.opcodes import (
+    BINARY,
+    CODES,
+    LISTED,
+    NAMES,
+    SCALAR_VECTOR,
+    TERNARY,
+    UNARY,
+    VECTOR_SCALAR,
+)
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
@@ -37,6 +46,7 @@ _VECTOR_OPERANDS: Final = (
     | {CODES[f"{name}_VS"]: 1 for name in VECTOR_SCALAR}
     | {CODES[f"{name}_SV"]: 1 for name in SCALAR_VECTOR}
     | {CODES[name]: 3 for name in TERNARY}
+    | {CODES[name]: 0 for name in LISTED}
     | {CODES["TABLE"]: 1, CODES["FILL"]: 0, CODES["HOLD"]: 2}
 )
 
@@ -78,6 +88,10 @@ class Program:
         Varied constants; `parameter_slots` their vector registers.
     stocks : tuple of str
         Stocks that the saved variables depend on; `stock_slots` and `flow_slots` their values and net flows.
+    non_negative : (n,) int32
+        Registers of the stocks that a step never takes below zero.
+    lists : (n,) int32
+        Registers that operations with any number of operands read.
     delays : (n_delays, 4) int32
         Fixed delays: registers of output, input, delay time and initial value.
     saves : tuple of str
@@ -96,6 +110,8 @@ class Program:
     stocks: tuple[str, ...]
     stock_slots: Ints
     flow_slots: Ints
+    non_negative: Ints
+    lists: Ints
     delays: Ints
     saves: tuple[str, ...]
     save_slots: Ints
@@ -108,7 +124,7 @@ class Program:
     def digest(self) -> str:
         h = hashlib.sha256()
         for array in (self.code, self.bounds, self.scalars, self.parameter_slots, self.stock_slots, self.flow_slots,
-                      self.delays, self.save_slots, self.tables.offsets, self.tables.points, self.tables.below):
+                      self.non_negative, self.lists, self.delays, self.save_slots, self.tables.offsets, self.tables.points, self.tables.below):
             h.update(repr((array.dtype.str, array.shape)).encode())
             h.update(np.ascontiguousarray(array).tobytes())
         h.update(repr((self.n_vectors, self.parameters, self.stocks, self.saves)).encode())
@@ -175,6 +191,11 @@ def _validate_segment(program: Program, name: str, written: set[int], n_slots: i
         if label == "HOLD" and name != "lane":
             raise ProgramError(f"{where} is HOLD; only the lane segment may hold values")
         vectors = operands[1:2] if label.endswith("_SV") else operands[:n_vector]
+        if label in LISTED:
+            first, count = operands[:2]
+            if not (count > 0 and 0 <= first <= len(program.lists) - count):
+                raise ProgramError(f"{where} reads entries {first} to {first + count} of {len(program.lists)} listed")
+            vectors = program.lists[first:first + count].tolist()
         scalar_operands = ([operands[1]] if label.endswith("_VS") else
                            [operands[0]] if label.endswith("_SV") or label == "FILL" else [])
         if not 0 <= dst < n_slots:
@@ -197,6 +218,8 @@ def _validate_outputs(program: Program, vector_written: set[int]) -> None:
         for slot in slots.tolist():
             if slot not in vector_written:
                 raise ProgramError(f"{what} register {slot} is never written")
+    if stray := set(program.non_negative.tolist()) - set(program.stock_slots.tolist()):
+        raise ProgramError(f"register {min(stray)} is kept from falling below zero but holds no stock")
     if len(program.flow_slots) != len(program.stock_slots):
         raise ProgramError(f"{len(program.flow_slots)} net flows but {len(program.stock_slots)} stocks")
     if shared := set(program.flow_slots.tolist()) & set(program.stock_slots.tolist()):

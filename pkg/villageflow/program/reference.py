@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from villageflow._kernels import _vmath
-from villageflow.program.opcodes import NAMES, TERNARY, UNARY, XIDZ_ZERO
+from villageflow.program.opcodes import LISTED, NAMES, TERNARY, UNARY, XIDZ_ZERO
 from villageflow.program.program import SCALARS, Program
 from villageflow.timegrid import TimeGrid
 
@@ -81,6 +81,8 @@ _OPERATIONS: dict[str, Callable[..., float]] = {
     "AND": _truth(lambda a, b: a and b),
     "OR": _truth(lambda a, b: a or b),
     "IF_THEN_ELSE": lambda c, a, b: NAN if c != c else (a if c != 0.0 else b),
+    "ALLOCATION_SHARE": _vmath.allocation_share,
+    "ALLOCATION_PRICE": lambda *values: _vmath.allocation_price(np.array(values)),
     "XIDZ": lambda a, b, x: x if abs(b) < XIDZ_ZERO else a / b,
 }
 
@@ -159,6 +161,12 @@ class _Run:
         return out
 
     def _advance(self, k: int, flows: list[float], method: str) -> None:
+        self._take_step(k, flows, method)
+        for slot in self.program.non_negative.tolist():
+            if self.vector[slot] < 0.0:
+                self.vector[slot] = 0.0
+
+    def _take_step(self, k: int, flows: list[float], method: str) -> None:
         step = self.grid.step
         before = self._stocks()
         if method == "euler":
@@ -196,6 +204,9 @@ class _Run:
                 registers[dst] = self.scalar[a]
             elif name == "TABLE":
                 registers[dst] = self._table(registers[a], b)
+            elif name in LISTED:
+                slots = self.program.lists[a:a + b].tolist()
+                registers[dst] = scalar_operation(name, *(registers[slot] for slot in slots))
             elif name.endswith("_VS"):
                 registers[dst] = scalar_operation(name[:-3], registers[a], self.scalar[b])
             elif name.endswith("_SV"):

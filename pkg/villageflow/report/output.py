@@ -31,6 +31,8 @@ def check_output(path: Path) -> Path:
 def run_frame(model: Model, ds: xr.Dataset) -> pd.DataFrame:
     """One run as a table: ``time`` and one column for each variable, named as the model writes it.
 
+    An array has a column for each element, ``Name[Element,Element]``.
+
     Parameters
     ----------
     model : Model
@@ -39,10 +41,14 @@ def run_frame(model: Model, ds: xr.Dataset) -> pd.DataFrame:
         Result of one member.
     """
     columns: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {"time": ds["time"].to_numpy()}
-    for name in ds.data_vars:
-        variable = model.variables.get(str(name))
-        if variable is not None:
-            columns[variable.name] = ds[name].isel(member=0).to_numpy()
+    for name in map(str, ds.data_vars):
+        if name in model.arrays:
+            values = ds[name].isel(member=0).to_numpy()
+            for i, column in zip(model.arrays[name].ids, values.reshape(len(values), -1).T, strict=True):
+                if i is not None:
+                    columns[model.variables[i].name] = column
+        elif name in model.variables:
+            columns[model.variables[name].name] = ds[name].isel(member=0).to_numpy()
     return pd.DataFrame(columns)
 
 

@@ -1,0 +1,138 @@
+"""Rewritings of Vensim text that the parser needs; each is listed in ``docs/model_files.md``.
+
+None evaluates anything: they move, quote or drop characters between the parts that the grammar knows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from villageflow.errors import ModelFileError
+from villageflow.names import canonical
+
+_HEADER = re.compile(r"\s*([^(\n]+?)\s*\(([^()]*)\)")
+_BARE = re.compile(r'\s*("(?:\\.|[^"\\])*"|[^\W\d][^\[\]():=~|<>"]*?)\s*(\[[^\]]*\]\s*)?')
+_CALL = re.compile(r"([^\W\d][\w\s$']*?)\s*\(")
+_KEYWORDS = re.compile(r":(?:AND|OR|NOT|NA|IMPLIES):", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The equations outside macros, or one macro.
+
+    Attributes
+    ----------
+    name : str
+        Of the macro; empty for the model itself.
+    inputs, outputs : tuple of str
+        Arguments of the macro as written, before and after the colon.
+    text : str
+    line : int
+        Of the file, where `text` begins.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    text: str
+    line: int
+
+
+def split_sections(path: Path, text: str) -> list[Section]:
+    """The model itself, then its macros; in the model's text macros leave only their line breaks."""
+    text = _without_comments(path, text)
+    macros, kept, end = [], [], 0
+    for start in _occurrences(text, ":MACRO:"):
+        if start < end:
+            continue
+        kept.append(text[end:start])
+        close = text.upper().find(":END OF MACRO:", start)
+        line = text.count("\n", 0, start) + 1
+        header = _HEADER.match(text, start + len(":MACRO:"))
+        if close < 0 or header is None or header.end() > close:
+            raise ModelFileError(
+                f"{path.name}, line {line}: a macro is written ':MACRO: NAME(inputs) equations :END OF MACRO:'"
+            )
+        inputs, _, outputs = header[2].partition(":")
+        macros.append(Section(
+            " ".join(header[1].split()), _listed(inputs), _listed(outputs), text[header.end():close],
+            text.count("\n", 0, header.end()) + 1,
+        ))
+        end = close + len(":END OF MACRO:")
+        kept.append("\n" * text.count("\n", start, end))
+    kept.append(text[end:])
+    return [Section("", (), (), "".join(kept), 1), *macros]
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+def _occurrences(text: str, keyword: str) -> list[int]:
+    return [match.start() for match in re.finditer(re.escape(keyword), text, re.IGNORECASE)]
+
+
+def _without_comments(path: Path, text: str) -> str:
+    """The text without ``{...}``, which Vensim takes for a comment inside an equation; also drops the encoding."""
+    kept: list[str] = []
+    field = position = 0
+    tokens = re.compile(r'"(?:\\.|[^"\\])*"|[{~|]')
+    ends = re.compile(r"[~|]")
+    while match := (tokens if field < 2 else ends).search(text, position):
+        kept.append(text[position:match.start()])
+        position = match.end()
+        found = match.group()
+        if found == "{":
+            close = text.find("}", position)
+            if close < 0:
+                line = text.count("\n", 0, match.start()) + 1
+                raise ModelFileError(f"{path.name}, line {line}: a comment that begins with {{ is not closed by }}")
+            kept.append(" " + "\n" * text.count("\n", position, close))
+            position = close + 1
+            continue
+        field = field + 1 if found == "~" else 0 if found == "|" else field
+        kept.append(found)
+    kept.append(text[position:])
+    return "".join(kept)
+
+
+def join_lines(text: str) -> str:
+    """The text on one line, as the parser wants it: a backslash at the end of a line goes, blanks are single."""
+    return re.sub(r"\s+", " ", re.sub(r"\\[ \t]*\r?\n", " ", text))
+
+
+def with_equation(equation: str) -> str:
+    """A data variable that is only a name gets the sign of a data equation, which the parser asks for."""
+    return f"{equation} :=" if _BARE.fullmatch(equation) else equation
+
+
+def outputs_as_arguments(equation: str, outputs: Mapping[str, int]) -> str:
+    """``MACRO(x, y : a, b)`` with a comma for the colon, for macros that have outputs."""
+    if not any(outputs.values()) or ":" not in equation:
+        return equation
+    for match in list(_CALL.finditer(equation)):
+        words = match[1].split()
+        if any(outputs.get(canonical(" ".join(words[i:])), 0) for i in range(len(words))):
+            equation = _comma_for_colon(equation, match.end())
+    return equation
+
+
+def _comma_for_colon(equation: str, start: int) -> str:
+    depth, position = 1, start
+    while position < len(equation) and depth:
+        character = equation[position]
+        if character in "([":
+            depth += 1
+        elif character in ")]":
+            depth -= 1
+        elif character == ":" and depth == 1:
+            keyword = _KEYWORDS.match(equation, position)
+            if keyword is None:
+                return equation[:position] + "," + equation[position + 1:]
+            position = keyword.end()
+            continue
+        position += 1
+    return equation

@@ -1,0 +1,200 @@
+"""XMILE and Stella model files: checks, dimensions, equations and macros."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+from lxml import etree
+
+from villageflow.errors import ModelFileError, UnsupportedError
+from villageflow.frontend.external import DataFiles, ExternalFiles
+from villageflow.frontend.faults import PARSER_FAULTS, reason
+from villageflow.frontend.parsed import Parsed
+from villageflow.frontend.pysd_strict import xmile_file
+from villageflow.frontend.pysd_syntax import Context, definition, xmile_meaning
+from villageflow.frontend.ranges import Range, resolve_ranges
+from villageflow.frontend.text import xmile_root
+from villageflow.ir.dimensions import Dimensions
+from villageflow.ir.source import Macro, SourceVariable
+from villageflow.names import canonical
+
+_REFUSED = {
+    "module": "modules", "conveyor": "conveyors", "queue": "queues", "oven": "ovens", "group_by": "grouped arrays",
+}
+
+
+class _CheckedXmileFile(xmile_file.XmileFile):  # type: ignore[misc]
+    """An XmileFile over a tree that was parsed strictly before."""
+
+    def __init__(self, path: Path, root: etree._Element) -> None:
+        self._checked_root = root
+        super().__init__(path)
+
+    def _get_root(self) -> etree._Element:
+        return self._checked_root
+
+
+def read_xmile(path: Path, content: bytes) -> Parsed:
+    """Parse an XMILE ``.xmile`` or Stella ``.stmx`` file.
+
+    Parameters
+    ----------
+    path : Path
+        For messages.
+    content : bytes
+        Of the file.
+    """
+    root = xmile_root(path, content)
+    space = {"x": root.nsmap[None]}
+    specs = root.find("x:sim_specs", space)
+    if specs is None:
+        raise ModelFileError(f"{path} has no sim_specs; an XMILE model states its start, stop and step there")
+    _refuse_constructs(path, root, space)
+    _check_specs(path, specs, space)
+    _check_variables(path, root, space)
+    _join_macro_names(root, space)
+    macros = [_macro(path, root, element, space) for element in root.findall("x:macro", space)]
+    for element in root.findall("x:macro", space):
+        root.remove(element)
+    ranges = [
+        Range(dim.get("name"), tuple(elem.get("name") for elem in dim.findall("x:elem", space)))
+        for dim in root.findall("x:dimensions/x:dim", space)
+    ]
+    dimensions = resolve_ranges(path.name, ranges)
+    variables = _variables(path, root, Dimensions(dimensions))
+    return Parsed(specs.get("method", "euler").strip().lower(), variables, dimensions, tuple(macros))
+
+
+def _join_macro_names(root: etree._Element, space: dict[str, str]) -> None:
+    """Calls of a macro whose name has blanks get the underscores that the grammar asks for."""
+    for macro in root.findall("x:macro", space):
+        words = macro.get("name", "").split()
+        if len(words) < 2:
+            continue
+        call = re.compile(r"\b" + r"[\s_]+".join(map(re.escape, words)) + r"(?=\s*\()", re.IGNORECASE)
+        for equation in root.iterfind(".//x:eqn", space):
+            equation.text = call.sub("_".join(words), equation.text or "")
+
+
+def _refuse_constructs(path: Path, root: etree._Element, space: dict[str, str]) -> None:
+    models = root.findall("x:model", space)
+    if not models:
+        raise ModelFileError(f"{path} has no model element; it is not an XMILE model")
+    for tag, plural in _REFUSED.items():
+        found = root.find(f".//x:model//x:variables//x:{tag}", space)
+        if found is not None:
+            owner = found.get("name") or (found.getparent().get("name") if found.getparent() is not None else "")
+            raise UnsupportedError(f"{path.name}, line {found.sourceline}: {owner!r} uses {plural}; not supported yet")
+    if len(models) > 1:
+        raise UnsupportedError(f"{path.name} holds {len(models)} models; modules are not supported")
+
+
+def _check_specs(path: Path, specs: etree._Element, space: dict[str, str]) -> None:
+    for tag in ("start", "stop", "dt"):
+        if specs.find(f"x:{tag}", space) is None:
+            raise ModelFileError(f"{path.name}, line {specs.sourceline}: sim_specs has no <{tag}>; state it")
+    if specs.find("x:savestep", space) is not None:
+        raise UnsupportedError(
+            f"{path.name}, line {specs.sourceline}: sim_specs has a <savestep>, which is not supported yet; "
+            "remove it and say how often to save when running"
+        )
+
+
+def _check_variables(path: Path, root: etree._Element, space: dict[str, str]) -> None:
+    """What the translator takes for granted."""
+    for element in root.iterfind(".//x:variables/*", space):
+        place, kind = f"{path.name}, line {element.sourceline}", etree.QName(element).localname
+        if kind not in ("stock", "flow", "aux", "gf"):
+            continue
+        name = element.get("name", "").strip()
+        if not name:
+            raise ModelFileError(f"{place}: a variable has no name; give it one")
+        if element.find("x:init_eqn", space) is not None:
+            raise UnsupportedError(f"{place}: {name!r} has an <init_eqn>, which is not supported yet")
+        parts = element.findall("x:element", space)
+        if any(not part.get("subscript", "").strip() for part in parts):
+            raise ModelFileError(f"{place}: an element of {name!r} has no subscript; name it")
+        if kind == "gf":
+            continue
+        n_wanted = 1 if parts else _n_equations(root, element, space)
+        for part in parts or [element]:
+            n_equations = len(part.findall("x:eqn", space))
+            if n_equations not in (1, n_wanted):
+                what = f"element {part.get('subscript')!r}" if parts else "it"
+                raise ModelFileError(f"{place}: {name!r} has {n_equations} equations for {what}; there must be one")
+
+
+def _n_equations(root: etree._Element, element: etree._Element, space: dict[str, str]) -> int:
+    """Equations that a variable may have: one, or over one dimension one for each of its elements."""
+    own = [dim.get("name") for dim in element.findall("x:dimensions/x:dim", space)]
+    if len(own) != 1:
+        return 1
+    dims = root.findall("x:dimensions/x:dim", space)
+    return max((len(dim.findall("x:elem", space)) for dim in dims if dim.get("name") == own[0]), default=1)
+
+
+def _macro(path: Path, root: etree._Element, element: etree._Element, space: dict[str, str]) -> Macro:
+    """A macro: its variables, and its equation as a variable of the macro's name."""
+    name = element.get("name", "").strip()
+    place = f"{path.name}, line {element.sourceline}"
+    equation = element.find("x:eqn", space)
+    if not name or equation is None:
+        raise ModelFileError(f"{place}: a macro needs a name and an <eqn>; write them")
+    inside = f"{{{space['x']}}}"
+    whole = etree.Element(root.tag, nsmap=root.nsmap)
+    whole.append(copy.deepcopy(root.find("x:sim_specs", space)))
+    variables = etree.SubElement(etree.SubElement(whole, f"{inside}model"), f"{inside}variables")
+    for child in element.findall("x:variables/*", space):
+        variables.append(copy.deepcopy(child))
+    result = etree.SubElement(variables, f"{inside}aux", name=name)
+    result.append(copy.deepcopy(equation))
+    controls = {"initial_time", "final_time", "time_step", "saveper"}
+    inputs = tuple(canonical(parm.text or "") for parm in element.findall("x:parm", space))
+    parsed = [variable for variable in _variables(path, whole, Dimensions(())) if variable.id not in controls]
+    return Macro(name, canonical(name), inputs, (), tuple(parsed))
+
+
+def _variables(path: Path, root: etree._Element, dimensions: Dimensions) -> tuple[SourceVariable, ...]:
+    parsed = _CheckedXmileFile(path, root)
+    try:
+        parsed.parse(parse_all=False)
+        section = parsed.sections[0]
+        section.parse(parse_all=False)
+    except PARSER_FAULTS as error:
+        raise ModelFileError(f"{path} cannot be read as an XMILE model: {reason(error)}") from None
+    return tuple(
+        variable
+        for element in section.components
+        for variable in _parts(path, element, section.behaviors, dimensions)
+    )
+
+
+def _parts(path: Path, element: Any, behaviors: dict[str, bool], dimensions: Dimensions) -> list[SourceVariable]:
+    """The equations of one variable: one, or one for each element of an array that is defined by parts."""
+    node = getattr(element, "node", None)
+    line = node.sourceline if node is not None else None
+    place = f"{path.name}, line {line}" if line else path.name
+    name = element.name
+    try:
+        element.parse(behaviors)
+        components = element.get_abstract_element().components
+    except PARSER_FAULTS as error:
+        raise ModelFileError(f"{place}: cannot read the equation of {name!r}: {reason(error)}") from None
+    variables = []
+    for component in components:
+        subscripts = tuple(map(canonical, component.subscripts[0]))
+        context = Context(f"{place}: {name!r}", canonical(name), subscripts, dimensions, ExternalFiles(path.parent))
+        variables.append(SourceVariable(
+            name=" ".join(name.split()),
+            id=canonical(name),
+            definition=xmile_meaning(definition(component, context)),
+            units=element.units.strip(),
+            documentation=" ".join(element.documentation.split()),
+            limits=element.limits,
+            line=line,
+            subscripts=subscripts,
+        ))
+    return variables
