@@ -90,6 +90,13 @@ def test_a_name_covers_just_the_cells_that_are_needed(tmp_path, write_xlsx, writ
         files.constants(name, "Data", "nobody", ())
 
 
+def test_a_name_of_the_sheet_goes_before_one_of_the_workbook(tmp_path, write_xlsx, write_xls, files):
+    write_xlsx(tmp_path / "a.xlsx", [[1, 2]], names=[("rate", "Data!$A$1")], local=[("rate", "Data!$B$1")])
+    write_xls(tmp_path / "a.xls", {(0, 0): 1.0, (0, 1): 2.0}, names=[("rate", 0, 0, 0, 0, 0), ("rate", 1, 0, 0, 1, 1)])
+    assert files.constants("a.xlsx", "Data", "rate", ()) == 2
+    assert files.constants("a.xls", "Data", "rate", ()) == 2
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [(None, "B1 is empty"), ("text", "B1 holds the text 'text'"), (True, "B1 holds a logical value"),
