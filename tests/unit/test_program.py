@@ -186,6 +186,8 @@ def tape(rows=(), bounds=None, **parts):
         "stocks": ("s",),
         "stock_slots": np.array([1], np.int32),
         "flow_slots": np.array([0], np.int32),
+        "non_negative": np.zeros(0, np.int32),
+        "lists": np.zeros(0, np.int32),
         "delays": np.zeros((0, 4), np.int32),
         "saves": ("s",),
         "save_slots": np.array([[0, 1]], np.int32),
@@ -207,6 +209,26 @@ def test_small_program_is_valid():
 
 
 FAULTS = {
+    "list beyond": (
+        [("lane", "ALLOCATION_PRICE", 2, 1, 2, 0)],
+        {"lists": np.array([1, 1], np.int32)},
+        "reads entries 1 to 3 of 2 listed",
+    ),
+    "list of none": (
+        [("lane", "ALLOCATION_PRICE", 2, 0, 0, 0)],
+        {"lists": np.array([1, 1], np.int32)},
+        "reads entries 0 to 0 of 2 listed",
+    ),
+    "listed before written": (
+        [("lane", "ALLOCATION_PRICE", 2, 0, 2, 0)],
+        {"lists": np.array([1, 3], np.int32)},
+        "reads register 3 before it is written",
+    ),
+    "not below zero without a stock": (
+        [],
+        {"non_negative": np.array([0], np.int32)},
+        "register 0 is kept from falling below zero but holds no stock",
+    ),
     "unknown code": (
         [("lane", 999, 2, 1, 1, 0)],
         {},

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -342,10 +342,10 @@ def units_of(priors: pd.DataFrame) -> dict[str, str]:
     return {row_id(row): str(row["unit"]) for row in priors.to_dict("records") if pd.notna(row["unit"])}
 
 
-def row_id(row: Mapping[str, object] | pd.Series) -> str:
+def row_id(row: Mapping[Any, Any] | pd.Series) -> str:
     """The parameter of a row of ``parameters.csv`` or ``scenarios.csv``, with its element where one is given."""
     element = row.get("element")
-    return variable_id(str(row["name"]), "" if element is None or pd.isna(element) else str(element))  # type: ignore[call-overload]
+    return variable_id(str(row["name"]), "" if element is None or pd.isna(element) else str(element))
 
 
 def quantile(prior: pd.Series, probability: Floats) -> Floats:

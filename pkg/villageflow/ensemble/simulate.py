@@ -171,7 +171,8 @@ def _saves(model: Model, save: Sequence[str] | str | None) -> dict[str, tuple[st
         array = model.arrays.get(name)
         saves[name] = (name,) if array is None else tuple(i for i in array.ids if i is not None)
         check_names(model, (), saves[name])
-    _check_reserved(model, [*saves, *(d for name in saves if name in model.arrays for d in model.arrays[name].dimensions)])
+    dimensions = (name for variable in saves if variable in model.arrays for name in model.arrays[variable].dimensions)
+    _check_reserved(model, [*saves, *dimensions])
     return saves
 
 

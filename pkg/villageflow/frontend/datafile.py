@@ -7,6 +7,7 @@ Vensim Reference Guide, Preparing, Using and Exporting Data: .dat Format.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from villageflow.errors import ModelFileError
 from villageflow.frontend.sheets import decode, parse_number, read_limited, split_cells
 from villageflow.frontend.workbooks import TEXT_SUFFIXES, WORKBOOK_SUFFIXES
+from villageflow.names import variable_id
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Series: TypeAlias = tuple[Floats, Floats]
@@ -181,3 +183,36 @@ def _dat_name(place: str, line: str) -> str:
             "write each series as its name and then lines of time and value"
         )
     return title
+
+
+class DataFiles:
+    """The series of several data files, by the identifier of the variable.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        Files as `read_data_file` takes them.
+
+    Raises
+    ------
+    ModelFileError
+        A file cannot be read, or two files have a series of one name.
+    """
+
+    def __init__(self, paths: Sequence[str | Path] = ()) -> None:
+        self._series: dict[str, Series] = {}
+        self.used: dict[Path, str] = {}
+        owners: dict[str, str] = {}
+        for path in map(Path, paths):
+            content = read_limited(path, str(path))
+            self.used[path.resolve()] = hashlib.sha256(content).hexdigest()
+            for title, series in parse_data_file(str(path), content).items():
+                name = variable_id(title)
+                if name in owners:
+                    raise ModelFileError(f"{path}: {title!r} is also in {owners[name]}; give one file that has it")
+                owners[name] = str(path)
+                self._series[name] = series
+
+    def series(self, name: str) -> Series | None:
+        """Times and values of a variable or of one element of an array; None where no file has it."""
+        return self._series.get(name)

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from villageflow.errors import ModelFileError
-from villageflow.frontend.external import DataFiles, ExternalFiles
+from villageflow.frontend.datafile import DataFiles
+from villageflow.frontend.external import ExternalFiles
 from villageflow.frontend.text import read_bytes
 from villageflow.frontend.vensim import read_vensim
 from villageflow.frontend.xmile import read_xmile
@@ -54,10 +55,7 @@ def read_source(path: str | Path, *, data_files: Sequence[str | Path] = ()) -> S
     files, data = ExternalFiles(path.parent), DataFiles(data_files)
     with _deep_recursion(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the translators warn about is checked and refused here
-        if suffix == ".mdl":
-            parsed = read_vensim(path, content, files, data)
-        else:
-            parsed = read_xmile(path, content)
+        parsed = read_vensim(path, content, files, data) if suffix == ".mdl" else read_xmile(path, content)
     digest = hashlib.sha256(content).hexdigest()
     return SourceModel(path, digest, parsed.method, parsed.variables, parsed.dimensions, parsed.macros)
 

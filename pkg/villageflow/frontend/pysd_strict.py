@@ -56,6 +56,20 @@ class _StrictEquation:
                 result = ae.ArithmeticStructure(["negative"], (result,))
         return self.add_element(result)  # type: ignore[attr-defined]
 
+    def visit_array(self, node: Any, parts: list[str]) -> Any:
+        """A list of numbers; the grammar also takes ``1 + 2`` for one, which is a sum."""
+        if "," in node.text or ";" in node.text:
+            return super().visit_array(node, parts)  # type: ignore[misc]
+        terms = [child.children[0].text for child in node.children[0].children]
+        if not all(term.lstrip()[0] in "+-" for term in terms[1:]):
+            raise ValueError(f"{node.text.strip()!r} has numbers without an operator or comma between them")
+        values = [_literal("".join(term.split())) for term in terms]
+        total = values[0]
+        for value in values[1:]:
+            operator = "+" if math.copysign(1.0, value) > 0 else "-"
+            total = ae.ArithmeticStructure([operator], (total, abs(value)))
+        return self.add_element(total)  # type: ignore[attr-defined]
+
     def visit_arguments(self, node: Any, parts: list[str]) -> Any:
         """Every argument but the last ends in a comma; the grammar lets commas be left out."""
         commas = [child.children[2].text for child in node.children]
@@ -103,6 +117,9 @@ class _VensimElement(vensim_element.ElementsComponentVisitor):  # type: ignore[m
 
     `mapping` becomes a list of (name of the other range, list of its subscripts, or None for "in the same order").
     """
+
+    literal: Any
+    subscripts: Any
 
     def visit_literal_subscript(self, _: Any, __: list[str]) -> str:
         self.literal, self.subscripts = self.subscripts, []

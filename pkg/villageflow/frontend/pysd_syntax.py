@@ -8,15 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from villageflow.errors import ModelFileError, UnsupportedError
-from villageflow.frontend.external import DataFiles, ExternalFiles
+from villageflow.frontend.datafile import DataFiles
+from villageflow.frontend.external import ExternalFiles
 from villageflow.frontend.pysd_strict import ae, am
+from villageflow.frontend.text import EVERY_SUBSCRIPT
 from villageflow.ir.dimensions import Dimensions
 from villageflow.ir.nodes import (
+    EVERY,
+    NOT_AVAILABLE,
     Call,
     Expr,
     Extrapolation,
@@ -36,8 +41,7 @@ from villageflow.ir.nodes import (
 from villageflow.ir.walk import fold, rebuild
 from villageflow.names import canonical, scalar_id
 
-NOT_AVAILABLE = -(2.0**109)
-"""Value of Vensim's ``:NA:``."""
+Floats: TypeAlias = npt.NDArray[np.float64]
 
 _ARITHMETIC = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "^": "power"}
 _LOGIC = {
@@ -80,7 +84,7 @@ class Context:
     subscripts: tuple[str, ...]
     dimensions: Dimensions
     files: ExternalFiles
-    data: DataFiles = DataFiles(())
+    data: DataFiles
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -122,12 +126,12 @@ def definition(component: am.AbstractComponent, context: Context) -> Written:
         case ae.GetLookupsStructure(file, tab, x, cell):
             with _at(place):
                 points = context.files.lookup(file, tab, x, cell, math.prod(context.shape))
-            tables = _columns(*points, Interpolation.LINEAR, place)
+            tables = _columns(points, Interpolation.LINEAR, place)
             return Tables(tables) if context.subscripts else tables[0]
         case ae.GetDataStructure(file, tab, time, cell):
             with _at(place):
                 points = context.files.series(file, tab, time, cell, math.prod(context.shape))
-            return Series(_columns(*points, _interpolation(component, place), place))
+            return Series(_columns(points, _interpolation(component, place), place))
         case ae.DataStructure():
             return _data_variable(component, context)
     return _expr(syntax, place)
@@ -144,13 +148,14 @@ def _at(place: str) -> Iterator[None]:
 
 def _interpolation(component: Any, place: str) -> Interpolation:
     keyword = getattr(component, "keyword", None)
-    if keyword not in _DATA:
-        raise UnsupportedError(f"{place} is data with the keyword :{keyword.upper()}:, which is not supported")
-    return _DATA[keyword]
+    if keyword in _DATA:
+        return _DATA[keyword]
+    raise UnsupportedError(f"{place} is data with the keyword :{str(keyword).upper()}:, which is not supported")
 
 
-def _columns(x: Any, values: Any, interpolation: Interpolation, place: str) -> tuple[Table, ...]:
+def _columns(points: tuple[Floats, Floats], interpolation: Interpolation, place: str) -> tuple[Table, ...]:
     """One table for each column, without the points that have no value."""
+    x, values = points
     tables = []
     for column in values.T:
         told = ~np.isnan(column)
@@ -164,7 +169,7 @@ def _data_variable(component: Any, context: Context) -> Series:
     """Data without an equation: its values stand in the files that the caller gave."""
     interpolation = _interpolation(component, context.place)
     parts = [context.dimensions.elements(subscript) for subscript in context.subscripts]
-    tables = []
+    tables: list[Table] = []
     for elements in itertools.product(*parts):
         points = context.data.series(scalar_id(context.id, elements))
         if points is None:
@@ -172,7 +177,7 @@ def _data_variable(component: Any, context: Context) -> Series:
                 f"{context.place} is a data variable without an equation, and no data file has a series "
                 f"{scalar_id(context.id, elements)!r}; give one with data_files="
             )
-        tables.extend(_columns(points[0], points[1][:, None], interpolation, context.place))
+        tables.extend(_columns((points[0], points[1][:, None]), interpolation, context.place))
     return Series(tuple(tables))
 
 
@@ -220,7 +225,7 @@ def _expr(syntax: Any, place: str) -> Expr:
         case str():
             raise UnsupportedError(f"{place} uses the text {syntax!r} where a number is needed; it is not supported")
         case np.ndarray():
-            raise UnsupportedError(f"{place} has a list of numbers inside an expression; give the list a name of its own")
+            raise UnsupportedError(f"{place} has a list of numbers inside an expression; give it a variable of its own")
         case ae.InitialStructure(initial):
             return Call("initial", (go(initial),))
         case ae.GameStructure(expression):
@@ -239,9 +244,12 @@ def _expr(syntax: Any, place: str) -> Expr:
 def _subscripts(syntax: Any) -> tuple[Subscript, ...]:
     if syntax is None:
         return ()
-    return tuple(
-        Subscript(canonical(name.rstrip(" !")), name.rstrip().endswith("!")) for name in syntax.subscripts
-    )
+    found = []
+    for written in syntax.subscripts:
+        name = canonical(written.rstrip(" !"))
+        every = name == EVERY_SUBSCRIPT
+        found.append(Subscript(EVERY if every else name, every or written.rstrip().endswith("!")))
+    return tuple(found)
 
 
 def _stateful(syntax: Any, go: Callable[[Any], Expr], place: str) -> Expr:

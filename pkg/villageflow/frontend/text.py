@@ -22,6 +22,11 @@ _DECLARED_ENCODING = re.compile(rb"^\s*\{([^}\r\n]{1,40})\}")
 _SKETCH = re.compile(r"^\\{2,}---///", re.MULTILINE)
 _ISEE_PREFIX = re.compile(rb"[<\s]/?isee:")
 _ROOT_TAG = re.compile(rb"<xmile\b")
+EVERY_SUBSCRIPT = "every_element_of_the_dimension"
+"""What stands for ``*`` between brackets: the grammar takes only names there."""
+
+_EVERY = re.compile(r"(?<=[\[,])\s*\*\s*(?=[\],])")
+_MAX_ELEMENTS = 100_000
 _DOCUMENT_TYPE = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
@@ -97,9 +102,10 @@ def _check_nesting(path: Path, text: str) -> None:
 def xmile_root(path: Path, content: bytes) -> etree._Element:
     """The root element of an XMILE or Stella file, parsed strictly: no entities, no network, no repair.
 
-    Four rewritings: a file that uses the prefix ``isee:`` without declaring it gets the declaration; variables that
+    Rewritings: a file that uses the prefix ``isee:`` without declaring it gets the declaration; variables that
     older files put straight under ``model`` move into a ``variables`` element; a range with one end gets the other;
-    and a graph with points for x loses its scale. Comments are dropped, since the translator reads an equation only
+    a graph with points for x loses its scale; a dimension with a size gets the names of its elements; and ``*`` for
+    every element becomes a name. Comments are dropped, since the translator reads an equation only
     up to the first one.
     """
     if found := _DOCUMENT_TYPE.search(content):
@@ -126,6 +132,10 @@ def xmile_root(path: Path, content: bytes) -> etree._Element:
     for span in root.iter(f"{space}range"):
         span.set("min", span.get("min", "-inf"))
         span.set("max", span.get("max", "inf"))
+    for dimension in root.iterfind(f"{space}dimensions/{space}dim"):
+        _name_elements(path, dimension, space)
+    for equation in root.iter(f"{space}eqn"):
+        equation.text = _EVERY.sub(EVERY_SUBSCRIPT, equation.text or "")
     texts = {"sim_specs": ("start", "stop", "dt"), "variables": ("eqn", "inflow", "outflow", "xpts", "ypts")}
     for parent, tags in texts.items():
         for tag in tags:
@@ -134,6 +144,23 @@ def xmile_root(path: Path, content: bytes) -> etree._Element:
     for graph in root.iter(f"{space}gf"):
         _check_graph(path, graph, space)
     return root
+
+
+def _name_elements(path: Path, dimension: etree._Element, space: str) -> None:
+    """A dimension with a size and no names has the elements 1, 2, ..."""
+    if dimension.find(f"{space}elem") is not None or dimension.get("size") is None:
+        return
+    place = f"{path}, line {dimension.sourceline}: dimension {dimension.get('name')!r}"
+    try:
+        size = int(dimension.get("size"))
+    except ValueError:
+        size = 0
+    if not 1 <= size <= _MAX_ELEMENTS:
+        raise ModelFileError(
+            f"{place} has the size {dimension.get('size')!r}; it is a whole number from 1 to {_MAX_ELEMENTS:,}"
+        )
+    for number in range(1, size + 1):
+        etree.SubElement(dimension, f"{space}elem", name=str(number))
 
 
 def _check_text(path: Path, element: etree._Element) -> None:

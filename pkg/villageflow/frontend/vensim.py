@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 import parsimonious
 
 from villageflow.errors import ModelFileError, UnsupportedError
-from villageflow.frontend.external import DataFiles, ExternalFiles
+from villageflow.frontend.datafile import DataFiles
+from villageflow.frontend.external import ExternalFiles
 from villageflow.frontend.faults import PARSER_FAULTS, reason, shorten
 from villageflow.frontend.parsed import Parsed
 from villageflow.frontend.pysd_strict import vensim_element, vensim_utils

@@ -10,7 +10,8 @@ from typing import Any
 from lxml import etree
 
 from villageflow.errors import ModelFileError, UnsupportedError
-from villageflow.frontend.external import DataFiles, ExternalFiles
+from villageflow.frontend.datafile import DataFiles
+from villageflow.frontend.external import ExternalFiles
 from villageflow.frontend.faults import PARSER_FAULTS, reason
 from villageflow.frontend.parsed import Parsed
 from villageflow.frontend.pysd_strict import xmile_file
@@ -55,6 +56,7 @@ def read_xmile(path: Path, content: bytes) -> Parsed:
     _refuse_constructs(path, root, space)
     _check_specs(path, specs, space)
     _check_variables(path, root, space)
+    _settle_behavior(root, space)
     _join_macro_names(root, space)
     macros = [_macro(path, root, element, space) for element in root.findall("x:macro", space)]
     for element in root.findall("x:macro", space):
@@ -90,6 +92,16 @@ def _refuse_constructs(path: Path, root: etree._Element, space: dict[str, str]) 
             raise UnsupportedError(f"{path.name}, line {found.sourceline}: {owner!r} uses {plural}; not supported yet")
     if len(models) > 1:
         raise UnsupportedError(f"{path.name} holds {len(models)} models; modules are not supported")
+
+
+def _settle_behavior(root: etree._Element, space: dict[str, str]) -> None:
+    """The translator looks for ``behavior`` beside the model only, and takes ``false`` for yes."""
+    for behavior in root.findall("x:model/x:behavior", space):
+        behavior.getparent().remove(behavior)
+        root.append(behavior)
+    for rule in root.findall("x:behavior//x:non_negative", space):
+        if (rule.text or "").strip().lower() == "false":
+            rule.getparent().remove(rule)
 
 
 def _check_specs(path: Path, specs: etree._Element, space: dict[str, str]) -> None:
@@ -186,7 +198,9 @@ def _parts(path: Path, element: Any, behaviors: dict[str, bool], dimensions: Dim
     variables = []
     for component in components:
         subscripts = tuple(map(canonical, component.subscripts[0]))
-        context = Context(f"{place}: {name!r}", canonical(name), subscripts, dimensions, ExternalFiles(path.parent))
+        context = Context(
+            f"{place}: {name!r}", canonical(name), subscripts, dimensions, ExternalFiles(path.parent), DataFiles()
+        )
         variables.append(SourceVariable(
             name=" ".join(name.split()),
             id=canonical(name),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
+
+NOT_AVAILABLE: Final = -(2.0**109)
+"""Value of Vensim's ``:NA:``."""
 
 
 class Extrapolation(Enum):
@@ -46,6 +49,10 @@ class Num:
     """A literal."""
 
     value: float
+
+
+EVERY: Final = "*"
+"""Name of a subscript that runs over the dimension at its place."""
 
 
 @dataclass(frozen=True, slots=True)

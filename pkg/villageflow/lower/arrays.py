@@ -16,6 +16,7 @@ from villageflow.errors import did_you_mean
 from villageflow.ir.dimensions import Dimensions
 from villageflow.ir.model import Array
 from villageflow.ir.nodes import (
+    EVERY,
     Call,
     Definition,
     Expr,
@@ -38,9 +39,6 @@ from villageflow.names import scalar_id
 
 Elements: TypeAlias = Mapping[str, str]
 """Element of each dimension of the left side, and of each dimension that is run over (key with ``!``)."""
-
-EVERY = "*"
-"""Subscript of XMILE that runs over the dimension at its place."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +153,8 @@ class Scalariser:
                 continue
             self._defined.add(name)
             own = dict(zip(variable.subscripts, elements, strict=True))
+            if not self.source.is_vensim:  # in XMILE an equation of one element still has the dimensions of the array
+                own |= dict(zip(self._declared[variable.id], elements, strict=True))
             yield replace(
                 variable,
                 name=_label(variable.name, elements, self.dimensions),
@@ -194,8 +194,9 @@ class Scalariser:
 
     def _wrong_count(self, definition: Written, n_elements: int) -> bool:
         match definition:
-            case Numbers(values) | Tables(values) | Series(values) if len(values) != n_elements:  # type: ignore[misc]
-                self.faults.add(f"has {len(values)} values for {n_elements} elements; give one for each")
+            case Numbers(values) | Tables(values) | Series(values) if len(values) != n_elements:
+                what = "element" if n_elements == 1 else "elements"
+                self.faults.add(f"has {len(values)} values for {n_elements} {what}; give one for each", self.owner)
                 return True
         return False
 
@@ -228,6 +229,7 @@ class Scalariser:
         Parameters
         ----------
         expr : Expr
+            As written.
         own : mapping of str to str
             Element of each dimension of the left side.
         over_all : bool

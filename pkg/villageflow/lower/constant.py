@@ -27,6 +27,7 @@ def value_at_start(expr: Expr, definitions: Mapping[str, Definition]) -> tuple[f
     Parameters
     ----------
     expr : Expr
+        Resolved.
     definitions : mapping of str to Definition
         Resolved equations by id.
 

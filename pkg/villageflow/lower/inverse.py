@@ -14,14 +14,15 @@ def inverse(
 
     Parameters
     ----------
-    matrix : n rows of n expressions
+    matrix : sequence of sequence of Expr
+        n rows of n entries.
     hide : callable
         Turns (label, expression) into a reference to a variable that holds it; intermediate values are used often.
 
     Returns
     -------
-    n rows of n expressions
-        Where the matrix is singular, the values are not finite.
+    list of list of Expr
+        n rows of n entries. Where the matrix is singular, the values are not finite.
     """
     n = len(matrix)
     rows = [

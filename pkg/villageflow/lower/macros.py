@@ -7,7 +7,7 @@ Ids of what is added are ``#``, the owner's id, the number of the call and the n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from villageflow.ir.model import CONTROL_IDS
@@ -72,12 +72,14 @@ class _Expander:
         n_inputs, n_outputs = len(macro.inputs), len(macro.outputs)
         if len(arguments) != n_inputs + n_outputs:
             return self._fault(
-                owner, f"calls the macro {macro.name!r} with {len(arguments)} arguments; it takes {n_inputs + n_outputs}"
+                owner,
+                f"calls the macro {macro.name!r} with {len(arguments)} arguments; it takes {n_inputs + n_outputs}",
             )
         if any(isinstance(n, Ref) and any(s.over for s in n.subscripts) for a in arguments for n in nodes(a)):
             return self._fault(
-                owner, f"calls the macro {macro.name!r} over a dimension marked with !; give the call a variable of its "
-                "own", unsupported=True,
+                owner,
+                f"calls the macro {macro.name!r} over a dimension marked with !; give the call a variable of its own",
+                unsupported=True,
             )
         self._calls[owner.id] += 1
         prefix = f"#{owner.id.removeprefix('#')} {self._calls[owner.id]} "
@@ -139,11 +141,11 @@ class _Expander:
         return _map(variable.definition, combine)
 
 
-def _map(definition: Written, combine: object) -> Written:
+def _map(definition: Written, combine: Callable[[Expr, tuple[Expr, ...]], Expr]) -> Written:
     match definition:
         case Integral(net_flow, initial, non_negative):
-            return Integral(fold(net_flow, combine), fold(initial, combine), non_negative)  # type: ignore[arg-type]
+            return Integral(fold(net_flow, combine), fold(initial, combine), non_negative)
         case Table() | Tables() | Numbers() | Series():
             return definition
         case _:
-            return fold(definition, combine)  # type: ignore[arg-type]
+            return fold(definition, combine)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Final
 
-from villageflow.ir.nodes import Call, Expr, Num, Ref, Subscript
+from villageflow.ir.nodes import NOT_AVAILABLE, Call, Expr, Num, Ref, Subscript
 from villageflow.ir.walk import children
 from villageflow.lower.inverse import inverse
 
@@ -33,9 +33,6 @@ _REDUCTIONS: Final = {
     "sum": "add", "prod": "multiply", "vmin": "min", "vmax": "max", "vmin_xmile": "min", "vmax_xmile": "max",
     "mean": "add",
 }
-NOT_AVAILABLE: Final = -(2.0**109)
-"""Value of Vensim's ``:NA:``."""
-
 _MAX_MATRIX: Final = 32
 _SELECT_ACTIONS: Final = range(11)
 _RECTANGULAR: Final = Num(1.0)
@@ -206,7 +203,8 @@ def _before(values: Sequence[Expr], i: int, upward: Expr) -> Expr:
     for j, other in enumerate(values):
         if j != i:
             smaller, larger = ("less_equal", "greater_equal") if j < i else ("less", "greater")
-            counted.append(call("if_then_else", upward, call(smaller, other, values[i]), call(larger, other, values[i])))
+            up, down = call(smaller, other, values[i]), call(larger, other, values[i])
+            counted.append(call("if_then_else", upward, up, down))
     return reduce(lambda a, b: call("add", a, b), counted)
 
 
@@ -229,11 +227,15 @@ def _rank(scalars: Scalariser, node: Call, own: Elements) -> Expr:
 def _reorder(scalars: Scalariser, node: Call, own: Elements) -> Expr:
     vector = _vector(scalars, node.arguments[0], own)
     if vector is None:
-        return scalars.fault("calls 'vector_reorder' with something that is not an array over a dimension of its left side")
+        return scalars.fault(
+            "calls 'vector_reorder' with something that is not an array over a dimension of its left side"
+        )
     combinations, _, outer = vector
-    values = _shared(
-        scalars, node, outer, lambda: [scalars.scalar(node.arguments[0], elements) for elements in combinations], "value"
-    )
+
+    def make() -> list[Expr]:
+        return [scalars.scalar(node.arguments[0], elements) for elements in combinations]
+
+    values = _shared(scalars, node, outer, make, "value")
     return _numbered(scalars, values, scalars.scalar(node.arguments[1], own))
 
 
@@ -348,7 +350,7 @@ def _allocation(price: Expr, request: Expr, kind: Expr, priority: Expr, width: E
 
 _Meaning = Callable[["Scalariser", Call, "Elements"], Expr]
 VECTOR_FUNCTIONS: Final[dict[str, tuple[_Meaning, int]]] = {
-    **{name: (_reduction, 1) for name in _REDUCTIONS},
+    **dict.fromkeys(_REDUCTIONS, (_reduction, 1)),
     "elmcount": (_count, 1),
     "size": (_count, 1),
     "vector_select": (_select, 5),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from villageflow.errors import DesignError, did_you_mean
 from villageflow.ir.model import Kind, Model
-from villageflow.ir.nodes import Extrapolation, Interpolation, Table
+from villageflow.ir.nodes import NOT_AVAILABLE, Extrapolation, Interpolation, Table
 from villageflow.program.graph import Graph, Rate, Value, build_graph
 from villageflow.program.opcodes import CODES, LISTED, SCALAR_VECTOR, SWAPPED, TERNARY, VECTOR_SCALAR
 from villageflow.program.program import SCALARS, SEGMENTS, Program, Tables
@@ -349,6 +350,8 @@ def _breakpoints(table: Table) -> tuple[list[tuple[float, float, float]], float]
     ends = (slopes[0], slopes[-1]) if extend else (0.0, 0.0)
     if table.interpolation is Interpolation.LOOK_FORWARD:
         return _forward(x, y), 0.0
+    if table.interpolation is Interpolation.RAW:
+        return _raw(x, y), 0.0
     return [(xk, yk, slope) for xk, yk, slope in zip(x, y, [*slopes, ends[1]], strict=True)], ends[0]
 
 
@@ -358,3 +361,15 @@ def _forward(x: tuple[float, ...], y: tuple[float, ...]) -> list[tuple[float, fl
     for xk, yk in zip(x, y[1:], strict=False):
         rows.append((float(np.nextafter(xk, np.inf)), yk, 0.0))
     return rows
+
+
+def _raw(x: tuple[float, ...], y: tuple[float, ...]) -> list[tuple[float, float, float]]:
+    """Raw data are available at their own times only, which may miss those of the steps by rounding."""
+    rows = [(math.nextafter(x[0], -math.inf) - _raw_tolerance(x[0]), NOT_AVAILABLE, 0.0)]
+    for xk, yk in zip(x, y, strict=True):
+        rows += [(xk - _raw_tolerance(xk), yk, 0.0), (xk + _raw_tolerance(xk), NOT_AVAILABLE, 0.0)]
+    return rows
+
+
+def _raw_tolerance(x: float) -> float:
+    return 1e-6 * max(1.0, abs(x))

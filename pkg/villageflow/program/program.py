@@ -123,8 +123,12 @@ class Program:
     @cached_property
     def digest(self) -> str:
         h = hashlib.sha256()
-        for array in (self.code, self.bounds, self.scalars, self.parameter_slots, self.stock_slots, self.flow_slots,
-                      self.non_negative, self.lists, self.delays, self.save_slots, self.tables.offsets, self.tables.points, self.tables.below):
+        arrays = (
+            self.code, self.bounds, self.scalars, self.parameter_slots, self.stock_slots, self.flow_slots,
+            self.non_negative, self.lists, self.delays, self.save_slots, self.tables.offsets, self.tables.points,
+            self.tables.below,
+        )
+        for array in arrays:
             h.update(repr((array.dtype.str, array.shape)).encode())
             h.update(np.ascontiguousarray(array).tobytes())
         h.update(repr((self.n_vectors, self.parameters, self.stocks, self.saves)).encode())
