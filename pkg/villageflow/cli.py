@@ -44,6 +44,10 @@ PriorsOption = Annotated[
 ScenariosOption = Annotated[
     Path | None, typer.Option(help="scenarios.csv, see docs/tables.md, to run over the same members.")
 ]
+DataOption = Annotated[
+    list[Path] | None,
+    typer.Option("--data", help="File with the values of data variables that have no equation; can be repeated."),
+]
 OutputOption = Annotated[Path, typer.Option(help="File to write: .nc or .csv.")]
 
 
@@ -95,9 +99,11 @@ def _fail(message: str) -> None:
     sys.exit(1)
 
 
-def _model(name: str) -> Model:
+def _model(name: str, data: list[Path] | None = None) -> Model:
     if Path(name).exists() or Path(name).suffix:
-        return library.read_model(name)
+        return library.read_model(name, data_files=data or ())
+    if data:
+        raise DesignError(f"the shipped model {name!r} has no data variables; leave out --data")
     return library.read(name)
 
 
@@ -118,6 +124,7 @@ def run(
     final_time: FinalOption = None,
     save_every: EveryOption = None,
     method: MethodOption = None,
+    data_files: DataOption = None,
 ) -> None:
     """Run a model once."""
     from villageflow.ensemble.simulate import simulate
@@ -125,7 +132,7 @@ def run(
 
     if output is not None:
         check_output(output)
-    loaded = _model(model)
+    loaded = _model(model, data_files)
     design = _values(params, set_ or [])
     ds = simulate(
         loaded, dict(design) or None, save=_names(save), time_step=time_step, final_time=final_time,
@@ -177,6 +184,7 @@ def ensemble(
     method: MethodOption = None,
     threads: Annotated[int | None, typer.Option(help="Default: all processors. Moves no bit of the result.")] = None,
     flag: Annotated[bool, typer.Option("--flag", help="Keep and mark members that do not stay finite.")] = False,
+    data_files: DataOption = None,
 ) -> None:
     """Run a model for many draws from its priors."""
     from villageflow.datasets.schemas import read_table
@@ -185,7 +193,7 @@ def ensemble(
     from villageflow.report.output import check_output, save_ensemble
 
     check_output(output)
-    loaded = _model(model)
+    loaded = _model(model, data_files)
     design = Design.lhs(read_table(_beside(model, priors, "parameters.csv"), "parameters"), n=members, seed=seed)
     if scenarios is not None:
         design = design.with_scenarios(read_table(scenarios, "scenarios"))
@@ -290,13 +298,16 @@ def data(name: Annotated[str, typer.Argument(help="A table; without one, the tab
 
 
 @app.command()
-def info(model: Annotated[str, typer.Argument(help="A model file or name; without one, the engine.")] = "") -> None:
+def info(
+    model: Annotated[str, typer.Argument(help="A model file or name; without one, the engine.")] = "",
+    data_files: DataOption = None,
+) -> None:
     """Describe the engine, or a model."""
     from villageflow.integrate.kernel import engine_info
     from villageflow.report.output import describe
 
     if model:
-        print(describe(_model(model)))
+        print(describe(_model(model, data_files)))
     else:
         print("\n".join(f"{key:<10} {value}" for key, value in engine_info().items()))
 

@@ -175,7 +175,7 @@ def _data_variable(component: Any, context: Context) -> Series:
         if points is None:
             raise ModelFileError(
                 f"{context.place} is a data variable without an equation, and no data file has a series "
-                f"{scalar_id(context.id, elements)!r}; give one with data_files="
+                f"{scalar_id(context.id, elements)!r}; give one with data_files= (--data on the command line)"
             )
         tables.extend(_columns((points[0], points[1][:, None]), interpolation, context.place))
     return Series(tuple(tables))
