@@ -408,6 +408,26 @@ def test_ways_to_join_data(tmp_path, keyword, expected):
     assert vf.simulate(vf.read_model(path), save=["y"])["y"].values[0].tolist() == expected
 
 
+def test_functions_of_data(tmp_path):
+    (tmp_path / "values.csv").write_text("t,1,3\nx,10,30\n")
+    path = tmp_path / "data.mdl"
+    path.write_text(
+        "where :IS: 'values.csv' ~~|\nx := GET DIRECT DATA(where, ',', '1', 'B2') ~~|\n"
+        "first = GET DATA FIRST TIME(x) ~~|\nlast = GET DATA LAST TIME(x) ~~|\n"
+        "line = GET DATA BETWEEN TIMES(x, Time, 0) ~~|\nback = GET DATA BETWEEN TIMES(x, Time, -1) ~~|\n"
+        "ahead = GET DATA BETWEEN TIMES(x, Time, 1) ~~|\n" + CONTROLS
+    )
+    ds = vf.simulate(vf.read_model(path), save=["first", "last", "line", "back", "ahead"])
+    assert [ds[name].values[0, 2] for name in ("first", "last", "line", "back", "ahead")] == [1, 3, 20, 10, 30]
+
+
+def test_names_with_a_slash(mdl):
+    model = mdl("births/deaths  ratio = 6 ~~|\nbirths = 8 ~~|\ndeaths = 2 ~~|\n"
+                "y = Births/Deaths ratio + births/deaths + \"births/deaths ratio\" ~~|")
+    assert last(model, "y") == 16
+    assert model.variables["births/deaths_ratio"].name == "births/deaths ratio"
+
+
 def test_comment_inside_an_equation_is_dropped(mdl):
     assert last(mdl("y = 1 {not | this ~ } + 2 {\n} ~~ A {kept} text.|"), "y") == 3
     assert mdl("y = 1 ~~ A {kept} text.|").variables["y"].documentation == "A {kept} text."

@@ -20,7 +20,16 @@ from villageflow.frontend.pysd_strict import vensim_element, vensim_utils
 from villageflow.frontend.pysd_syntax import Context, definition
 from villageflow.frontend.ranges import Range, resolve_ranges
 from villageflow.frontend.text import vensim_text
-from villageflow.frontend.vensim_text import Section, join_lines, outputs_as_arguments, split_sections, with_equation
+from villageflow.frontend.vensim_text import (
+    Section,
+    join_lines,
+    outputs_as_arguments,
+    quote_names,
+    split_sections,
+    text_value,
+    with_equation,
+    with_texts,
+)
 from villageflow.ir.dimensions import Dimensions
 from villageflow.ir.source import Macro, SourceVariable
 from villageflow.names import canonical
@@ -78,8 +87,13 @@ def _components(path: Path, section: Section, outputs: dict[str, int]) -> list[L
     """Left sides of a section's equations, parsed, with their lines."""
     lines = _LineFinder(section)
     components = []
-    for element in _elements(path, section):
-        element.equation = outputs_as_arguments(with_equation(element.equation), outputs)
+    elements = _elements(path, section)
+    texts = dict(found for found in (text_value(element.equation) for element in elements) if found is not None)
+    quoted = quote_names([element.equation for element in elements])
+    for element, equation in zip(elements, quoted, strict=True):
+        if text_value(equation) is not None:
+            continue
+        element.equation = outputs_as_arguments(with_equation(with_texts(equation, texts)), outputs)
         try:
             component = element.parse()
         except PARSER_FAULTS as error:

@@ -6,7 +6,7 @@ None evaluates anything: they move, quote or drop characters between the parts t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from villageflow.names import canonical
 
 _HEADER = re.compile(r"\s*([^(\n]+?)\s*\(([^()]*)\)")
 _BARE = re.compile(r'\s*("(?:\\.|[^"\\])*"|[^\W\d][^\[\]():=~|<>"]*?)\s*(\[[^\]]*\]\s*)?')
+_SLASHED = re.compile(r"\s*([^\W\d][^\"\[\]()=:~|<>+*^,'-]*/[^\"\[\]()=:~|<>+*^,'-]*?)\s*(?:\[|=|\(|:)")
+_TEXT = re.compile(r"(.+?)\s*:IS:\s*'([^']*)'", re.IGNORECASE | re.DOTALL)
+_GET = re.compile(r"(GET[ _](?:XLS|DIRECT)[ _]\w+\s*\()([^()]*)\)", re.IGNORECASE)
 _CALL = re.compile(r"([^\W\d][\w\s$']*?)\s*\(")
 _KEYWORDS = re.compile(r":(?:AND|OR|NOT|NA|IMPLIES):", re.IGNORECASE)
 
@@ -102,6 +105,43 @@ def _without_comments(path: Path, text: str) -> str:
 def join_lines(text: str) -> str:
     """The text on one line, as the parser wants it: a backslash at the end of a line goes, blanks are single."""
     return re.sub(r"\s+", " ", re.sub(r"\\[ \t]*\r?\n", " ", text))
+
+
+def quote_names(equations: Sequence[str]) -> list[str]:
+    """Equations with quotes around names that hold a slash, which Vensim asks for and older files leave out.
+
+    Only a name that stands on the left of an equation is taken for one; elsewhere a slash divides.
+    """
+    names = {" ".join(match[1].split()) for match in map(_SLASHED.match, equations) if match}
+    if not names:
+        return list(equations)
+    words = sorted(names, key=len, reverse=True)
+    known = "|".join(r"\s+".join(map(re.escape, name.split())) for name in words)
+    pattern = re.compile(rf'"(?:\\.|[^"\\])*"|(?<![\w$])(?:{known})(?![\w$])', re.IGNORECASE)
+
+    def quoted(match: re.Match[str]) -> str:
+        return match[0] if match[0].startswith('"') else f'"{match[0]}"'
+
+    return [pattern.sub(quoted, equation) for equation in equations]
+
+
+def text_value(equation: str) -> tuple[str, str] | None:
+    """Name and text of a text variable, ``name :IS: 'text'``; None for any other equation."""
+    match = _TEXT.fullmatch(equation.strip())
+    return (canonical(match[1]), match[2]) if match else None
+
+
+def with_texts(equation: str, texts: Mapping[str, str]) -> str:
+    """The equation with text variables among the arguments of GET functions replaced by what they say."""
+    if not texts:
+        return equation
+
+    def arguments(match: re.Match[str]) -> str:
+        parts = re.split(r",(?=(?:[^']*'[^']*')*[^']*$)", match[2])
+        said = [f"'{texts[canonical(part)]}'" if canonical(part) in texts else part for part in parts]
+        return f"{match[1]}{','.join(said)})"
+
+    return _GET.sub(arguments, equation)
 
 
 def with_equation(equation: str) -> str:

@@ -34,6 +34,9 @@ _TABLE_FUNCTIONS = {
 }
 
 
+_DATA_FUNCTIONS = {"get_data_between_times": 3, "get_data_first_time": 1, "get_data_last_time": 1}
+
+
 @dataclass(frozen=True)
 class Resolved:
     """Equations by id with every name known; kinds by id."""
@@ -142,6 +145,8 @@ class _Resolver:
     def _call(self, function: str, operands: tuple[Expr, ...]) -> Expr:
         if function in _TABLE_FUNCTIONS and len(operands) == 2:
             return self._table_function(function, operands)
+        if function in _DATA_FUNCTIONS and len(operands) == _DATA_FUNCTIONS[function]:
+            return self._data_function(function, operands)
         if fault := self._bare_lookup(operands):
             return fault
         if self._kinds.get(function) is Kind.LOOKUP:
@@ -173,3 +178,21 @@ class _Resolver:
         if extrapolation is None or interpolation is None:
             return TableCall(base, argument)
         return TableCall(Table(base.x, base.y, extrapolation, interpolation), argument)
+
+    def _data_function(self, function: str, operands: tuple[Expr, ...]) -> Expr:
+        """Functions of a data variable: its first or last time, or its value at any time, joined as the call says."""
+        data = operands[0]
+        if not isinstance(data, Ref) or data.name not in self._tables:
+            return self._fault(f"calls {function!r} with a first argument that is not a data variable")
+        table = self._tables[data.name]
+        if len(operands) == 1:
+            return Num(table.x[0 if function == "get_data_first_time" else -1])
+        time, mode = operands[1:]
+        value = mode.arguments[0] if isinstance(mode, Call) and mode.function == "negative" else mode
+        if not isinstance(value, Num):
+            return self._fault(f"calls {function!r} with a mode that is not a number: -1, 0 or 1")
+        side = -value.value if mode is not value else value.value
+        joined = Interpolation.LOOK_FORWARD if side >= 1 else Interpolation.HOLD_BACKWARD if side <= -1 else (
+            Interpolation.LINEAR
+        )
+        return TableCall(Table(table.x, table.y, Extrapolation.CLAMP, joined), time)
