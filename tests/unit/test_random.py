@@ -446,5 +446,44 @@ def test_time_grid_cannot_be_drawn(tmp_path, control):
 
 
 def test_delay_time_that_is_drawn_counts_as_changing(tmp_path):
-    with pytest.raises(UnsupportedError, match="delay time that changes"):
-        vensim(tmp_path, "x = DELAY N(Time, RANDOM UNIFORM(1, 2, 0), 0, 3) ~~|\n")
+    fixed = vensim(tmp_path, "x = DELAY N(Time, 3, 0, 3) ~~|\n")
+    drawn = vensim(tmp_path, "x = DELAY N(Time, RANDOM UNIFORM(2, 4, 0), 0, 3) ~~|\n")
+    assert (len(fixed.delays), len(drawn.delays)) == (0, 1)  # of the outflow, which follows a step late
+
+
+# ------------------------------------------------------------------------------------- arrays and macros
+
+ARRAY = """region: north, south ~~|
+demand[region] = RANDOM NORMAL(-30, 30, base[region], 1, 0) ~~|
+base[region] = 4, 6 ~~|
+total = SUM(demand[region!]) ~~|
+each[region] = RANDOM 0 1() ~~|
+"""
+
+
+def test_elements_have_streams_of_their_own(tmp_path):
+    model = vensim(tmp_path, ARRAY)
+    assert model.random_variables() == ("demand[north]", "demand[south]", "each[north]", "each[south]")
+    ds = vf.simulate(model, members(50))
+    demand = ds["demand"].values
+    assert abs(np.corrcoef((demand - [4, 6]).reshape(-1, 2).T)[0, 1]) < 0.05
+    np.testing.assert_allclose(demand.sum(axis=-1), ds["total"].values)
+    key = stream_keys(0, ["each[south] 1"])[0].tolist()
+    assert ds["each"].sel(region="south").values[3, 7] == uniform(key, 3, 7, 0.0)
+    again = vf.simulate(model, members(50), noise={"Demand[South]": ds["demand"].sel(region="south", drop=True)})
+    assert again["total"].values.tobytes() == ds["total"].values.tobytes()
+
+
+def test_uses_of_a_macro_have_streams_of_their_own(tmp_path):
+    path = tmp_path / "m.mdl"
+    macro = """{UTF-8}
+:MACRO: JITTER(x)
+JITTER = x + RANDOM 0 1() ~~|
+:END OF MACRO:
+a = JITTER(0) ~~|
+b = JITTER(0) ~~|
+"""
+    path.write_text(macro + CONTROLS)
+    ds = vf.simulate(vf.read_model(path), members(20))
+    assert (ds["a"] != ds["b"]).all()
+    assert abs(np.corrcoef(ds["a"].values.ravel(), ds["b"].values.ravel())[0, 1]) < 0.1

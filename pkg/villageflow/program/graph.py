@@ -353,7 +353,9 @@ def _event(graph: Graph, function: str, operands: tuple[int, ...], *, at_start: 
         case "pulse", (start, width):
             return within(start, at_least_a_step(width))
         case "pulse_train", (start, period, width, end):
-            return op("AND", repeating(start, at_least_a_step(width), period), op("LESS", now, end))
+            width = at_least_a_step(width)
+            train = op("AND", repeating(start, width, period), op("LESS", now, end))
+            return op("IF_THEN_ELSE", op("EQUAL", period, literal(0.0)), within(start, width), train)
         case "pulse_volume", (start, volume):
             return op("IF_THEN_ELSE", within(start, step), op("DIVIDE", volume, step), literal(0.0))
         case "pulse_volume_train", (start, period, volume):
