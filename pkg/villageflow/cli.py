@@ -38,6 +38,7 @@ StepOption = Annotated[float | None, typer.Option(help="Time step, instead of th
 FinalOption = Annotated[float | None, typer.Option(help="Final time, instead of the model's.")]
 EveryOption = Annotated[float | None, typer.Option(help="Saving period, instead of the model's.")]
 MethodOption = Annotated[str | None, typer.Option(help="euler or rk4, instead of the model's.")]
+NoiseSeedOption = Annotated[int, typer.Option(help="Seed of the model's random functions.")]
 PriorsOption = Annotated[
     Path | None, typer.Option(help="parameters.csv, see docs/tables.md; default: the one beside the model.")
 ]
@@ -124,6 +125,7 @@ def run(
     final_time: FinalOption = None,
     save_every: EveryOption = None,
     method: MethodOption = None,
+    noise_seed: NoiseSeedOption = 0,
     data_files: DataOption = None,
 ) -> None:
     """Run a model once."""
@@ -136,7 +138,7 @@ def run(
     design = _values(params, set_ or [])
     ds = simulate(
         loaded, dict(design) or None, save=_names(save), time_step=time_step, final_time=final_time,
-        save_every=save_every, method=method,
+        save_every=save_every, method=method, seed=noise_seed,
     )
     if output is None:
         run_frame(loaded, ds).to_csv(sys.stdout, index=False, lineterminator="\n")
@@ -174,7 +176,7 @@ def ensemble(
     model: ModelArgument,
     output: OutputOption,
     members: Annotated[int, typer.Option(help="Number of members drawn from the priors.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the draw of members.")] = 1,
     priors: PriorsOption = None,
     scenarios: ScenariosOption = None,
     save: SaveOption = "",
@@ -182,6 +184,7 @@ def ensemble(
     final_time: FinalOption = None,
     save_every: EveryOption = None,
     method: MethodOption = None,
+    noise_seed: NoiseSeedOption = 0,
     threads: Annotated[int | None, typer.Option(help="Default: all processors. Moves no bit of the result.")] = None,
     flag: Annotated[bool, typer.Option("--flag", help="Keep and mark members that do not stay finite.")] = False,
     data_files: DataOption = None,
@@ -200,7 +203,7 @@ def ensemble(
     with _progress_bar(f"{loaded.name}, {members} members") as progress:
         ds = simulate(
             loaded, design, save=_names(save), time_step=time_step, final_time=final_time, save_every=save_every,
-            method=method, n_threads=threads, errors="flag" if flag else "raise", progress=progress,
+            method=method, seed=noise_seed, n_threads=threads, errors="flag" if flag else "raise", progress=progress,
         )
     save_ensemble(ds, output)
     failed = int((ds["status"] != -1).sum())

@@ -164,8 +164,12 @@ def test_all_operations_are_emitted_by_these_tests():
     }
     definitions["held"] = Stateful("sample_if_true", (CLOCK, S, Num(1.0)))
     definitions["looked_up"] = TableCall(TABLES[0], S)
+    definitions |= {"noise": Call("random_0_1", ()), "given": Call("random_0_1", ())}
+    definitions["drawn"] = Call("random_normal", (P, Q, S, R, Num(0.0)))
+    definitions["counted"] = Call("random_poisson", (P, Q, S, R, T, Num(0.0)))
+    definitions["shaped"] = Call("random_beta", (P, Q, S, T, R, Num(1.0), Num(0.0)))
     model = model_of(**STATES, **definitions)
-    program = compile_model(model, varied=("p", "q", "r"), saves=tuple(definitions))
+    program = compile_model(model, varied=("p", "q", "r"), saves=tuple(definitions), given=("given",))
     assert {NAMES[code] for code in program.code[:, 0]} == set(NAMES)
 
 

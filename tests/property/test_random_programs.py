@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from villageflow.integrate.drive import RunSettings, run_program
 from villageflow.integrate.kernel import available_isas
-from villageflow.ir.functions import COMPOSED, ELEMENTARY
+from villageflow.ir.functions import COMPOSED, ELEMENTARY, RANDOM
 from villageflow.ir.nodes import (
     Call,
     Extrapolation,
@@ -53,6 +53,7 @@ AUXILIARIES = ("a1", "a2", "a3", "a4")
 
 numbers = st.one_of(st.sampled_from(SPECIAL), st.floats(-50, 50), st.floats())
 FUNCTIONS = {name: arity for name, arity in (ELEMENTARY | COMPOSED).items() if name != "active_initial"}
+FUNCTIONS |= {name: most for name, (_, most) in RANDOM.items()}
 
 
 @st.composite
@@ -130,7 +131,7 @@ def test_kernel_equals_reference(model, varied, columns, method, block, isa, sav
     )
     values, healthy = run_program(program, grid, table, settings=RunSettings(method, block=block, isa=isa))
     for j, member in enumerate(members):
-        expected = run_reference(program, grid, member, method)
+        expected = run_reference(program, grid, member, method, member=j)
         assert values[:, :, j].tobytes() == expected.tobytes()
         assert not healthy[j] or np.isfinite(expected).all()
 

@@ -56,6 +56,22 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == f"villageflow {metadata.version('villageflow')}\n"
 
 
+def test_noise_seed_chooses_the_draws(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy = LOGISTIC.replace("growth= rate*", "growth= rate*RANDOM UNIFORM(0.5, 1.5, 0)*")
+    model.write_text(noisy)
+    written = []
+    for seed in (0, 5, 5):
+        run, ensemble = model.parent / "run.csv", model.parent / "members.nc"
+        assert call(monkeypatch, "run", model, "--output", run, "--noise-seed", seed) == 0
+        assert call(monkeypatch, "ensemble", model, "--output", ensemble, "--members", 3, "--noise-seed", seed) == 0
+        with xr.open_dataset(ensemble) as ds:
+            assert (ds.attrs["noise_seed"], ds.attrs["seed"]) == (seed, 1)
+            written.append((run.read_text(), ds["stores_in_village"].values.tobytes()))
+    assert written[0][0] != written[1][0]
+    assert written[0][1] != written[1][1]
+    assert written[1] == written[2]
+
+
 def test_run_writes_names_as_in_the_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = model.parent / "out.csv"
     assert call(monkeypatch, "run", model, "--output", out) == 0

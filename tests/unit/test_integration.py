@@ -126,6 +126,7 @@ def test_sum_of_tenths_is_not_before_its_time(run, method):
         ("PULSE TRAIN(1, 1, 3, 100)", [1, 4, 7, 10]),
         ("PULSE TRAIN(1, 2, 3, 6)", [1, 2, 4, 5]),
         ("PULSE TRAIN(1, 0, 4, 9)", [1, 5]),
+        ("PULSE TRAIN(1, 3, 0, 2)", [1, 2, 3]),
         ("PULSE TRAIN(0, 1, 1, 5)", [0, 1, 2, 3, 4]),
         ("PULSE TRAIN(5, 1, 2, 5)", []),
     ],

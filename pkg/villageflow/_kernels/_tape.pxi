@@ -15,6 +15,11 @@ This text is built once for each instruction set, from ``_tape_v2.pyx`` and its 
 from libc.math cimport NAN, fabs, floor, fmod, isfinite, sqrt, trunc
 
 from villageflow._kernels._allocation cimport allocation_price, allocation_share
+from villageflow._kernels._distributions cimport (
+    vbeta_probability, vbeta_quantile, vcount_probability, vcount_quantile, vnormal_probability_block,
+    vnormal_quantile_block,
+)
+from villageflow._kernels._philox cimport philox_block
 from villageflow._kernels._vmath cimport (
     vacos_block, vasin_block, vatan_block, vcos_block, vcosh_block, vexp_block, vlog_block, vpow_block,
     vsin_block, vsinh_block, vtan_block, vtanh_block,
@@ -227,6 +232,12 @@ cdef void price(double* d, const double* registers, Py_ssize_t stride, const int
     for i in range(n):
         d[i] = allocation_price(registers + i, stride, slots, n_slots)
 
+cdef void distribution(Out d, In x, In a, In b, int n, double (*function)(double, double, double) noexcept nogil
+                       ) noexcept nogil:
+    cdef int i
+    for i in range(n):
+        d[i] = function(x[i], a[i], b[i])
+
 cdef void fill(Out d, double a, int n) noexcept nogil:
     cdef int i
     for i in range(n):
@@ -269,13 +280,31 @@ cdef void table(Out d, In a, const double* points, int n_points, double below, i
 
 # --------------------------------------------------------------------------------------------- segments
 
+cdef struct Noise:
+    long long step
+    const unsigned int* keys     # (n_streams, 2)
+    const long long* members     # (n,) of this block
+    const double* given          # (n_given, n_times, given_width), from the block's first member on
+    Py_ssize_t n_times
+    Py_ssize_t given_width       # 1 where all members share the series
+
+
 cdef struct Tape:
+    Noise* noise
     const int* code
     const int* bounds
     const int* lists
     const int* table_offsets
     const double* table_points
     const double* table_below
+
+
+cdef void given(Out d, const Noise* noise, int series, int n) noexcept nogil:
+    """The value of a supplied series at the step."""
+    cdef int i
+    cdef const double* row = noise.given + (series * noise.n_times + noise.step) * noise.given_width
+    for i in range(n):
+        d[i] = row[i] if noise.given_width > 1 else row[0]
 
 
 cdef void execute(const Tape* tape, int segment, double* registers, Py_ssize_t stride, int n,
@@ -351,6 +380,15 @@ cdef void execute(const Tape* tape, int segment, double* registers, Py_ssize_t s
         elif op == OP_ALLOCATION_PRICE: price(d, registers, stride, tape.lists + at[2], at[3], n)
         elif op == OP_COPY: copy(d, a, n)
         elif op == OP_FILL: fill(d, scalar[at[2]], n)
+        elif op == OP_UNIFORM:
+            philox_block(d, a, tape.noise.members, tape.noise.step, tape.noise.keys + 2 * at[3], n)
+        elif op == OP_GIVEN: given(d, tape.noise, at[2], n)
+        elif op == OP_NORMAL_PROBABILITY: vnormal_probability_block(d, a, n)
+        elif op == OP_NORMAL_QUANTILE: vnormal_quantile_block(d, a, n)
+        elif op == OP_COUNT_PROBABILITY: distribution(d, a, b, c, n, vcount_probability)
+        elif op == OP_COUNT_QUANTILE: distribution(d, a, b, c, n, vcount_quantile)
+        elif op == OP_BETA_PROBABILITY: distribution(d, a, b, c, n, vbeta_probability)
+        elif op == OP_BETA_QUANTILE: distribution(d, a, b, c, n, vbeta_quantile)
         elif op == OP_HOLD:
             if first_stage:
                 hold(d, a, b, n)
@@ -378,6 +416,7 @@ cdef struct Grid:
 cdef void stage(const Tape* tape, const Grid* grid, double* registers, Py_ssize_t stride, int n, double* scalar,
                 long long k, double offset) noexcept nogil:
     """Evaluate the model at step `k` plus `offset` steps."""
+    tape.noise.step = k
     scalar[0] = grid.start + (<double>k + offset) * grid.step
     scalar[1] = grid.start + <double>k * grid.step
     execute(tape, 2, scalar, 1, 1, scalar, offset == 0.0)
@@ -445,6 +484,7 @@ def run_block(const int[:, ::1] code, const int[::1] bounds, const double[::1] s
               const int[::1] table_offsets, const double[:, ::1] table_points,
               const double[::1] table_below, const double[::1] grid_scalars, long long n_steps, bint rk4,
               const long long[::1] save_steps, double[:, :, ::1] out, unsigned char[::1] healthy,
+              const unsigned int[:, ::1] keys, const long long[::1] members, const double[:, :, ::1] given,
               int first, int n, Py_ssize_t stride, double[::1] registers, double[::1] scalar_work,
               double[::1] stage_work, double[::1] delay_work, long long[::1] delay_lengths):
     """Run members ``first`` to ``first + n``.
@@ -457,6 +497,9 @@ def run_block(const int[:, ::1] code, const int[::1] bounds, const double[::1] s
     save_steps : (n_times,) increasing
     out : (n_saves, n_times, n_members), written for these members
     healthy : (n_members,), set to 0 where a stock or a saved value was not finite
+    keys : (n_streams, 2), of the random streams
+    members : (n_members,) numbers of the members in their design
+    given : (n_given, n_steps + 1, n_members or 1) values of supplied series
     stride : members a register can hold, at least `n`
     registers, scalar_work, stage_work, delay_work : workspaces
     delay_lengths : (n_delays * stride,) workspace
@@ -467,11 +510,20 @@ def run_block(const int[:, ::1] code, const int[::1] bounds, const double[::1] s
         0, or the number of doubles that `delay_work` must have; then nothing was run.
     """
     cdef Tape tape
+    cdef Noise noise
     cdef States states
     cdef Grid grid
     cdef long long needed
     cdef int none = 0
     cdef double nothing = 0.0
+    cdef unsigned int no_key = 0
+    noise.step = 0
+    noise.keys = &keys[0, 0] if keys.shape[0] else &no_key
+    noise.members = &members[first]
+    noise.n_times = given.shape[1]
+    noise.given_width = given.shape[2]
+    noise.given = &given[0, 0, first if given.shape[2] > 1 else 0] if given.shape[0] else &nothing
+    tape.noise = &noise
     tape.code = &code[0, 0] if code.shape[0] else &none
     tape.bounds = &bounds[0]
     tape.lists = &lists[0] if lists.shape[0] else &none

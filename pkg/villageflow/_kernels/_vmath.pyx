@@ -1,12 +1,18 @@
 """The kernel's elementary functions for Python: one number at a time, or whole arrays as the kernel does it.
 
-The functions themselves are in `_vmath.pxd`.  Scalar and array results have the same bits.
+The functions themselves are in `_vmath.pxd`, `_distributions.pxd` and `_philox.pxd`.  Scalar and array results have
+the same bits.
 """
 
 import numpy as np
 
 from villageflow._kernels._allocation cimport allocation_price as vallocation_price
 from villageflow._kernels._allocation cimport allocation_share as vallocation_share
+from villageflow._kernels._distributions cimport (
+    vbeta_probability, vbeta_quantile, vcount_probability, vcount_quantile, vnormal_probability,
+    vnormal_probability_block, vnormal_quantile, vnormal_quantile_block,
+)
+from villageflow._kernels._philox cimport philox as philox_rounds
 from villageflow._kernels._vmath cimport (
     vacos, vacos_block, vasin, vasin_block, vatan, vatan_block, vcos, vcos_block, vcosh, vcosh_block,
     vexp, vexp_block, vlog, vlog_block, vpow, vpow_block, vsin, vsin_block, vsinh, vsinh_block,
@@ -74,6 +80,49 @@ def allocation_price(const double[::1] values):
     return vallocation_price(&values[0], 1, &slots[0], <int>values.shape[0])
 
 
+def normal_probability(double z):
+    return vnormal_probability(z)
+
+
+def normal_quantile(double p):
+    return vnormal_quantile(p)
+
+
+def count_probability(double x, double a, double b):
+    return vcount_probability(x, a, b)
+
+
+def count_quantile(double p, double a, double b):
+    return vcount_quantile(p, a, b)
+
+
+def beta_probability(double x, double a, double b):
+    return vbeta_probability(x, a, b)
+
+
+def beta_quantile(double p, double a, double b):
+    return vbeta_quantile(p, a, b)
+
+
+def philox(counter, key):
+    """The block of random bits at a counter.
+
+    Parameters
+    ----------
+    counter : sequence of 4 int
+    key : sequence of 2 int
+        Words of 32 bits.
+
+    Returns
+    -------
+    tuple of 4 int
+    """
+    cdef unsigned int[4] words = counter
+    cdef unsigned int[2] keys = key
+    philox_rounds(words, keys[0], keys[1])
+    return words[0], words[1], words[2], words[3]
+
+
 cdef unary_block find_block(str name):
     if name == "exp": return vexp_block
     if name == "log": return vlog_block
@@ -86,6 +135,8 @@ cdef unary_block find_block(str name):
     if name == "sinh": return vsinh_block
     if name == "cosh": return vcosh_block
     if name == "tanh": return vtanh_block
+    if name == "normal_probability": return vnormal_probability_block
+    if name == "normal_quantile": return vnormal_quantile_block
     return NULL
 
 

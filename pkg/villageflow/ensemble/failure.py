@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -38,7 +39,7 @@ def first_bad_steps(
     parameters : (n_parameters, n_members) array
         Of members that failed.
     settings : RunSettings
-        Of the run.
+        Of the run; its noise is that of the members given.
 
     Returns
     -------
@@ -46,12 +47,13 @@ def first_bad_steps(
     """
     n_stocks, saved = len(program.stocks), grid.save_steps()
     watched = tuple(dict.fromkeys([*program.stocks, *program.saves]))
-    watcher = compile_model(model, varied=program.parameters, saves=watched)
+    watcher = compile_model(model, varied=program.parameters, saves=watched, given=settings.noise.given)
     steps = np.empty(parameters.shape[1], dtype=np.int32)
     at_once = max(1, _AT_ONCE // (len(watched) * (grid.n_steps + 1)))
     for start in range(0, parameters.shape[1], at_once):
         chunk = np.ascontiguousarray(parameters[:, start:start + at_once])
-        values, _ = run_program(watcher, _every_step(grid), chunk, settings=settings)
+        noise = settings.noise.of(np.arange(start, start + chunk.shape[1]))
+        values, _ = run_program(watcher, _every_step(grid), chunk, settings=replace(settings, noise=noise))
         bad: npt.NDArray[np.bool_] = np.asarray(~np.isfinite(values[:n_stocks]).all(axis=0))
         bad[saved] |= ~np.isfinite(values[:, saved]).all(axis=0)
         steps[start:start + at_once] = np.argmax(bad, axis=0)
@@ -66,7 +68,7 @@ def diagnose(
     Parameters
     ----------
     model, program, grid, settings
-        Of the run.
+        Of the run; the settings' noise is that of the member.
     parameters : (n_parameters, 1) array
         Of the member.
     step : int
@@ -75,7 +77,7 @@ def diagnose(
     names = tuple(
         name for name in (*program.stocks, *model.step_order) if name in model.variables or name in model.stocks
     )
-    tracer = compile_model(model, varied=program.parameters, saves=names)
+    tracer = compile_model(model, varied=program.parameters, saves=names, given=settings.noise.given)
     values, _ = run_program(tracer, _every_step(grid), np.ascontiguousarray(parameters), settings=settings)
     step, culprit = _culprit(model, names, ~np.isfinite(values[:, :, 0]), step)
     variable = model.variables.get(names[culprit].split(" ")[0].removeprefix("#"))

@@ -8,13 +8,15 @@ from importlib.metadata import version
 import numpy as np
 
 from villageflow.ensemble.design import Design
+from villageflow.ensemble.noise import noise_digest
 from villageflow.ir.model import Model
+from villageflow.program.noise import Noise
 from villageflow.program.program import Program
 from villageflow.timegrid import TimeGrid
 
 
 def provenance(
-    model: Model, program: Program, grid: TimeGrid, design: Design, method: str
+    model: Model, program: Program, grid: TimeGrid, design: Design, method: str, *, noise: Noise
 ) -> dict[str, str | int | float]:
     """Attributes of a result.
 
@@ -22,7 +24,8 @@ def provenance(
     -------
     dict
         Model and its digest, program digest, design (kind, seed, digest of its table), method, time grid, package
-        version. No date, host or path: equal inputs give equal attributes.
+        version; the seed of random numbers if any are drawn, names and digest of supplied series if any are used.
+        No date, host or path: equal inputs give equal attributes.
     """
     attributes: dict[str, str | int | float] = {
         "model": model.name,
@@ -39,6 +42,11 @@ def provenance(
     }
     if design.seed is not None:
         attributes["seed"] = design.seed
+    if program.streams:
+        attributes["noise_seed"] = noise.seed
+    if program.given:
+        attributes["noise_given"] = ", ".join(sorted(noise.given))
+        attributes["noise_sha256"] = noise_digest(noise)
     return attributes
 
 

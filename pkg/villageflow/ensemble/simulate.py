@@ -13,6 +13,7 @@ import xarray as xr
 
 from villageflow.ensemble.design import Design, DesignLike, as_design, check_model
 from villageflow.ensemble.failure import diagnose, first_bad_steps
+from villageflow.ensemble.noise import NoiseLike, as_noise
 from villageflow.ensemble.provenance import provenance
 from villageflow.ensemble.schema import (
     FINISHED,
@@ -50,6 +51,8 @@ def simulate(
     final_time: float | None = None,
     save_every: float | None = None,
     method: str | None = None,
+    seed: int = 0,
+    noise: NoiseLike | None = None,
     errors: OnError = "raise",
     n_threads: int | None = None,
     progress: Progress | None = None,
@@ -70,6 +73,11 @@ def simulate(
         In the model's time unit; default as the model file has it.
     method : {"euler", "rk4"}, optional
         Default as the model file has it.
+    seed : int
+        Of the model's random functions, which give each member other numbers and every scenario the same. Not the
+        seed that drew the design.
+    noise : mapping, optional
+        Series that take the place of variables whose equations draw, see `ensemble.noise.as_noise`.
     errors : {"raise", "flag"}
         Raise on a member that does not stay finite, or keep it and mark it in ``status``.
     n_threads : int, optional
@@ -106,7 +114,9 @@ def simulate(
     saves = _saves(model, save)
     grid = time_grid(model, time_step=time_step, final_time=final_time, save_every=save_every)
     n_threads = available_threads() if n_threads is None else n_threads
-    settings = RunSettings(_method(model, method), n_threads)
+    settings = RunSettings(
+        _method(model, method), n_threads, noise=as_noise(model, seed, noise, grid, members.n_members)
+    )
     run = _Run(model, members, saves, grid, settings)
     scenarios = members.scenarios or {_BASE: {}}
     results = {
@@ -206,7 +216,7 @@ class _Run:
         changed = [name for values in design.scenarios.values() for name in values]
         self.varied = tuple(dict.fromkeys([*map(str, design.table.columns), *changed]))
         _check_reserved(model, self.varied)
-        self.program = compile_model(model, varied=self.varied, saves=scalars)
+        self.program = compile_model(model, varied=self.varied, saves=scalars, given=settings.noise.given)
         n_runs = max(len(design.scenarios), 1) * design.n_members
         size = 8 * n_runs * len(scalars) * len(grid.save_steps())
         if size > _MAX_RESULT_BYTES:
@@ -233,8 +243,13 @@ class _Run:
         status = np.full(len(table), FINISHED, dtype=np.int32)
         failed = np.flatnonzero(~healthy)
         if len(failed):
-            status[failed] = first_bad_steps(self.model, self.program, self.grid, parameters[:, failed], self.settings)
+            settings = self._settings_of(failed)
+            status[failed] = first_bad_steps(self.model, self.program, self.grid, parameters[:, failed], settings)
         return _Result(values, status, parameters)
+
+    def _settings_of(self, members: npt.NDArray[np.int64]) -> RunSettings:
+        """The settings to run some members again, with the random numbers that they had."""
+        return replace(self.settings, noise=self.settings.noise.of(members))
 
     def raise_first_failure(self, scenario: str, result: _Result) -> None:
         failed = np.flatnonzero(result.status != FINISHED)
@@ -242,7 +257,7 @@ class _Run:
             return
         member = int(failed[0])
         found = diagnose(
-            self.model, self.program, self.grid, result.parameters[:, [member]], self.settings,
+            self.model, self.program, self.grid, result.parameters[:, [member]], self._settings_of(failed[:1]),
             step=int(result.status[member]),
         )
         where = f", scenario {scenario!r}" if self.design.scenarios else ""
@@ -286,7 +301,9 @@ class _Run:
                 shared = name not in changed
                 values = rows[0] if shared else join(rows)
                 coords[name] = labelled(model, name, values, (MEMBER,) if shared else dims[:-1])
-        attributes = provenance(model, self.program, self.grid, design, self.settings.method)
+        attributes = provenance(
+            model, self.program, self.grid, design, self.settings.method, noise=self.settings.noise
+        )
         return xr.Dataset(data, coords=coords, attrs=attributes)
 
     def _array(self, array: Array, result: _Result) -> Floats:

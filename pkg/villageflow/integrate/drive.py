@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from villageflow.errors import DesignError
 from villageflow.integrate.kernel import kernel, selected_isa
+from villageflow.program.noise import Noise, stream_keys
 from villageflow.program.program import SCALARS, Program
 from villageflow.timegrid import TimeGrid
 
@@ -29,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How to run, none of which moves a bit except `method`.
+    """How to run, none of which moves a bit except `method` and `noise`.
 
     Attributes
     ----------
@@ -41,6 +42,8 @@ class RunSettings:
         Build of the kernel; None for the one in use.
     progress : callable or None
         Called with (members done, members in all), from the calling thread.
+    noise : Noise
+        Random numbers, and values of ``program.given``.
     """
 
     method: str = "euler"
@@ -48,6 +51,7 @@ class RunSettings:
     block: int = DEFAULT_BLOCK
     isa: str | None = None
     progress: Progress | None = None
+    noise: Noise = field(default_factory=Noise)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -126,6 +130,10 @@ class _BlockRunner:
         self._grid_scalars = np.array([grid.start, grid.start, grid.start, grid.stop, grid.step, grid.save_every])
         assert len(self._grid_scalars) == len(SCALARS)
         self._save_steps = grid.save_steps()
+        noise, n_members = settings.noise, parameters.shape[1]
+        self._keys = stream_keys(noise.seed, program.streams)
+        self._members = np.arange(n_members) if noise.members is None else noise.members
+        self._given = _stacked([noise.given[name] for name in program.given], (grid.n_steps + 1, n_members))
         self._local = threading.local()
 
     def _workspaces(self) -> tuple[npt.NDArray[np.float64], ...]:
@@ -151,12 +159,23 @@ class _BlockRunner:
                 program.stock_slots, program.flow_slots, program.non_negative, program.delays, program.save_slots,
                 program.lists, program.tables.offsets,
                 program.tables.points, program.tables.below, self._grid_scalars, self._grid.n_steps,
-                self._settings.method == "rk4", self._save_steps, self._out, self._healthy, start, n, self._stride,
-                registers, scalar_work, stage_work, self._local.delay_work, self._local.delay_lengths,
+                self._settings.method == "rk4", self._save_steps, self._out, self._healthy, self._keys,
+                self._members, self._given, start, n, self._stride, registers, scalar_work, stage_work,
+                self._local.delay_work, self._local.delay_lengths,
             )
             if not needed:
                 return n
             self._local.delay_work = np.empty(needed)
+
+
+def _stacked(series: list[npt.NDArray[np.float64]], shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Supplied series as one array, a column for each member unless all members share every series."""
+    width = max((values.shape[1] for values in series), default=1)
+    assert all(values.shape in (shape, (shape[0], 1)) for values in series)
+    stacked = np.empty((len(series), shape[0], width))
+    for values, row in zip(series, stacked, strict=True):
+        row[:] = values
+    return stacked
 
 
 def _aligned(size: int) -> npt.NDArray[np.float64]:

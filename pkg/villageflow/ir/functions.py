@@ -33,4 +33,29 @@ COMPOSED: Final[dict[str, int]] = {
 LISTED: Final = frozenset({"allocation price"})
 """Functions of any number of arguments, which only lowering writes."""
 
+RANDOM: Final[dict[str, tuple[int, int]]] = {
+    # Vensim: the seed last
+    "random_0_1": (0, 0), "random_uniform": (3, 3), "random_normal": (5, 5), "random_exponential": (5, 5),
+    "random_triangular": (6, 6), "random_poisson": (6, 6), "random_binomial": (7, 7),
+    "random_negative_binomial": (7, 7), "random_beta": (7, 7), "random_weibull": (6, 6), "random_pink_noise": (4, 4),
+    # XMILE: parameters, then seed, least and greatest value, which may be left out
+    "random": (2, 3), "uniform": (2, 3), "normal": (2, 5), "exprnd": (1, 4), "lognormal": (2, 3),
+    "beta": (2, 5), "gamma": (2, 5), "binomial": (2, 5), "montecarlo": (1, 2),
+}
+"""Functions that draw random numbers, with the least and the greatest number of arguments."""
+
+UNDEFINED: Final[dict[str, str]] = {
+    "random_gamma": "two pages of Vensim's manual give it different means",
+    "random_lookup": "Vensim's manual does not say how the density runs between its points",
+    "poisson": "its mean is that of a draw in the XMILE standard and that of a unit of time in Stella",
+}
+"""Functions that are refused because their sources leave their meaning open, with what is open."""
+
 FUNCTIONS: Final[dict[str, int]] = ELEMENTARY | COMPOSED
+
+
+def arguments_of(function: str) -> tuple[int, int] | None:
+    """The least and the greatest number of arguments of a function; None if it is not supported."""
+    if function in RANDOM:
+        return RANDOM[function]
+    return (FUNCTIONS[function], FUNCTIONS[function]) if function in FUNCTIONS else None

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from villageflow.ir.dimensions import Dimension
-from villageflow.ir.nodes import Call, Expr, Integral, Table
+from villageflow.ir.nodes import Call, Expr, Integral, Table, Uniform
+from villageflow.ir.walk import nodes
 
 
 class Kind(Enum):
@@ -92,6 +93,11 @@ class FixedDelay:
     initial: Expr
 
 
+def owner(stream: str) -> str:
+    """The variable whose equation draws from a stream, see `nodes.Uniform`."""
+    return stream.rpartition(" ")[0]
+
+
 @dataclass(frozen=True, eq=False)
 class Equations:
     """Equations by kind, free of functions with memory.
@@ -127,6 +133,18 @@ class Equations:
         if name in self.initials:
             return self.initials[name]
         return self.auxiliaries.get(name)
+
+    def random_variables(self) -> tuple[str, ...]:
+        """Variables whose own equation draws random numbers."""
+        expressions = [*self.auxiliaries.values(), *self.initials.values()]
+        for stock in self.stocks.values():
+            expressions += [stock.net_flow, stock.initial]
+        for hold in self.holds.values():
+            expressions += [hold.condition, hold.input, hold.initial]
+        for delay in self.delays.values():
+            expressions += [delay.input, delay.delay_time, delay.initial]
+        streams = [node.stream for expr in expressions for node in nodes(expr) if isinstance(node, Uniform)]
+        return tuple(dict.fromkeys(owner(stream) for stream in streams))
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -153,7 +153,24 @@ class Stateful:
     arguments: tuple[Expr, ...]
 
 
-Expr: TypeAlias = Num | Ref | Call | TableCall | Stateful
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """A random number in (0, 1), new at each step and for each member: what random functions are lowered to.
+
+    Attributes
+    ----------
+    stream : str
+        Canonical name of the variable whose equation draws, and the number of the call in it, joined by a blank.
+        Equal streams are equal numbers.
+    seed : Expr
+        The call's own seed: a part of what names the stream, which may differ between members and steps.
+    """
+
+    stream: str
+    seed: Expr
+
+
+Expr: TypeAlias = Num | Ref | Call | TableCall | Stateful | Uniform
 Definition: TypeAlias = Expr | Integral | Table
 """The right-hand side of a scalar equation."""
 Written: TypeAlias = Definition | Numbers | Tables | Series

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from villageflow.ir.nodes import Call, Definition, Expr, Integral, Num, Ref, Stateful, Table, TableCall
+from villageflow.ir.nodes import Call, Definition, Expr, Integral, Num, Ref, Stateful, Table, TableCall, Uniform
 from villageflow.ir.walk import fold
 
 _INFIX = {
@@ -38,6 +38,8 @@ def _combine(node: Expr, operands: tuple[str, ...]) -> str:
         case TableCall(table):
             name = table if isinstance(table, str) else _table(table)
             return f"{name}({operands[0]})"
+        case Uniform(stream):
+            return f"uniform({stream}, {operands[0]})"
 
 
 def _table(table: Table) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from villageflow.ir.nodes import Call, Expr, Num, Ref, Stateful, TableCall
+from villageflow.ir.nodes import Call, Expr, Num, Ref, Stateful, TableCall, Uniform
 
 T = TypeVar("T")
 
@@ -19,6 +19,8 @@ def children(expr: Expr) -> tuple[Expr, ...]:
             return expr.arguments
         case TableCall():
             return (expr.argument,)
+        case Uniform():
+            return (expr.seed,)
 
 
 def fold(
@@ -56,6 +58,8 @@ def rebuild(expr: Expr, operands: tuple[Expr, ...]) -> Expr:
             return Stateful(expr.function, operands)
         case TableCall():
             return TableCall(expr.table, operands[0])
+        case Uniform():
+            return Uniform(expr.stream, operands[0])
 
 
 def nodes(expr: Expr) -> Iterator[Expr]:

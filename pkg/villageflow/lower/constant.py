@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from villageflow.ir.nodes import Call, Definition, Expr, Integral, Num, Ref, Stateful, Table, TableCall
+from villageflow.ir.nodes import Call, Definition, Expr, Integral, Num, Ref, Stateful, Table, TableCall, Uniform
 from villageflow.ir.walk import fold
 from villageflow.lower.resolve import TIME
 
@@ -65,7 +65,7 @@ def _evaluate(expr: Expr, definitions: Mapping[str, Definition], used: set[str],
                 return operands[0] if operands[1] <= start else 0.0
             case Call(function):
                 return _ARITHMETIC[function](*operands)
-            case TableCall() | Stateful():
+            case TableCall() | Stateful() | Uniform():
                 raise KeyError("more than arithmetic")
 
     return fold(expr, meaning)

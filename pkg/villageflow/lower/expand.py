@@ -7,6 +7,7 @@ TREND, FORECAST           one stock that averages the input
 SAMPLE IF TRUE            a held value, refreshed at the steps at which the condition holds
 DELAY FIXED               a ring buffer of steps
 INITIAL                   a value computed at the start and kept
+RANDOM PINK NOISE         one stock that smooths normal draws, scaled so that its deviation is the one asked for
 ========================  ===========================================================================
 
 Initial values are those that Vensim documents. Ids of what is added are ``#``, the owner's id and a label, joined by
@@ -19,14 +20,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from villageflow.errors import UnsupportedError
+from villageflow.ir.functions import RANDOM
 from villageflow.ir.model import Equations, FixedDelay, Hold, Kind
-from villageflow.ir.nodes import Call, Definition, Expr, Integral, Num, Ref, Stateful, Table
+from villageflow.ir.nodes import Call, Definition, Expr, Integral, Num, Ref, Stateful, Table, Uniform
 from villageflow.ir.source import SourceModel
 from villageflow.ir.text import text
 from villageflow.ir.walk import fold, nodes, rebuild
 from villageflow.lower.constant import value_at_start
+from villageflow.lower.draws import draw
 from villageflow.lower.resolve import TIME, Resolved
 
+_NOISE_SEED = "noise_seed"
 _MAX_ORDER = 100
 _ROUNDING = 1e-6
 
@@ -45,8 +49,10 @@ def expand(source: SourceModel, resolved: Resolved) -> Expanded:
     memory = _Memory()
     auxiliaries: dict[str, Expr] = {}
     fixed = _fixed_ids(resolved)
+    vensim = source.path.suffix.lower() == ".mdl"
+    seed = Ref(_NOISE_SEED) if vensim and _NOISE_SEED in resolved.definitions else Num(0.0)
     for owner, definition in resolved.definitions.items():
-        expander = _Expander(owner, places[owner], memory, fixed, resolved.definitions)
+        expander = _Expander(owner, places[owner], memory, fixed, resolved.definitions, seed)
         match definition:
             case Integral(net_flow, initial, non_negative):
                 memory.stocks[owner] = Integral(
@@ -98,7 +104,8 @@ def _fixed_ids(resolved: Resolved) -> set[str]:
 
 
 def _depends_on_time(function: str) -> bool:
-    return function in {"step", "ramp", "ramp_unending", "pulse", "pulse_train", "pulse_volume", "pulse_volume_train"}
+    events = {"step", "ramp", "ramp_unending", "pulse", "pulse_train", "pulse_volume", "pulse_volume_train"}
+    return function in events or function in RANDOM
 
 
 def call(function: str, *arguments: Expr) -> Call:
@@ -110,19 +117,23 @@ class _Expander:
     """Expands the equations of one owner, numbering what it adds."""
 
     def __init__(
-        self, owner: str, place: str, out: _Memory, fixed: set[str], definitions: Mapping[str, Definition]
+        self, owner: str, place: str, out: _Memory, fixed: set[str], definitions: Mapping[str, Definition], seed: Expr
     ) -> None:
         self._owner = owner
         self._place = place
         self._definitions = definitions
         self._out = out
         self._fixed = fixed
+        self._seed = seed  # of random calls without one
         self._count = 0
+        self._n_draws = 0
 
     def node(self, node: Expr, operands: tuple[Expr, ...]) -> Expr:
         if isinstance(node, Call) and node.function == "initial":
             self._count += 1
             return self._add_initial("initial", operands[0])
+        if isinstance(node, Call) and node.function in RANDOM:
+            return self._pink_noise(operands) if node.function == "random_pink_noise" else self._draw(node, operands)
         if not isinstance(node, Stateful):
             return rebuild(node, operands)
         self._count += 1
@@ -151,7 +162,9 @@ class _Expander:
         return f"#{self._owner} {self._count} "
 
     def _is_fixed(self, expr: Expr) -> bool:
-        return all(not isinstance(node, Ref) or node.name in self._fixed for node in nodes(expr))
+        return not any(
+            isinstance(n, Uniform) or (isinstance(n, Ref) and n.name not in self._fixed) for n in nodes(expr)
+        )
 
     def _add_stock(self, label: str, net_flow: Expr, initial: Expr) -> Ref:
         name = self._prefix() + label
@@ -240,6 +253,22 @@ class _Expander:
         average = self._average("forecast", source, average_time, initial_trend)
         trend = call("zidz", call("subtract", source, average), call("multiply", average_time, average))
         return call("multiply", source, call("add", Num(1.0), call("multiply", trend, horizon)))
+
+    def _draw(self, node: Call, operands: tuple[Expr, ...]) -> Expr:
+        self._n_draws += 1
+        return draw(node.function, operands, f"{self._owner} {self._n_draws}", self._seed)
+
+    def _pink_noise(self, operands: tuple[Expr, ...]) -> Expr:
+        """The deviation of what enters makes up for the smoothing, as it acts with Euler's method."""
+        mean, sd, correlation_time, seed = operands
+        white = Call("random_normal", (Num(-6.0), Num(6.0), Num(0.0), Num(1.0), seed))
+        first, later = (self._draw(white, white.arguments) for _ in range(2))
+        self._count += 1
+        ratio = call("divide", Ref("time_step"), correlation_time)
+        gain = call("sqrt", call("divide", call("subtract", Num(2.0), ratio), ratio))
+        source = call("add", mean, call("multiply", call("multiply", sd, gain), later))
+        net_flow = call("divide", call("subtract", source, Ref(f"{self._prefix()}pink")), correlation_time)
+        return self._add_stock("pink", net_flow, call("add", mean, call("multiply", sd, first)))
 
     def _average(self, label: str, source: Expr, average_time: Expr, initial_trend: Expr) -> Ref:
         this = Ref(f"{self._prefix()}{label}")

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from villageflow.errors import did_you_mean
-from villageflow.ir.functions import FUNCTIONS, LISTED
+from villageflow.ir.functions import LISTED, UNDEFINED, arguments_of
 from villageflow.ir.model import CONTROL_IDS, Kind
 from villageflow.ir.nodes import (
     Call,
@@ -155,11 +155,14 @@ class _Resolver:
             return TableCall(function, operands[0])
         if function in LISTED:
             return Call(function, operands)
-        arity = FUNCTIONS.get(function)
+        arity = arguments_of(function)
         if arity is None:
-            return self._fault(f"uses the function {function!r}, which is not supported", unsupported=True)
-        if arity != len(operands):
-            return self._fault(f"calls {function!r} with {len(operands)} arguments; it takes {arity}")
+            reason = f": {UNDEFINED[function]}" if function in UNDEFINED else ""
+            return self._fault(f"uses the function {function!r}, which is not supported{reason}", unsupported=True)
+        least, most = arity
+        if not least <= len(operands) <= most:
+            takes = f"{least}" if least == most else f"{least} to {most}"
+            return self._fault(f"calls {function!r} with {len(operands)} arguments; it takes {takes}")
         if function == "get_time_value" and (operands[0] not in (Num(0.0), Num(1.0)) or operands[2] != Num(0.0)):
             return self._fault(
                 "calls 'get_time_value' for a date or for the clock of the computer; only the time of the model "

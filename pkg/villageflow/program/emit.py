@@ -18,7 +18,9 @@ from villageflow.program.program import SCALARS, SEGMENTS, Program, Tables
 _LEAVES = ("parameter", "stock", "delay")
 
 
-def compile_model(model: Model, *, varied: Collection[str] = (), saves: Sequence[str] = ()) -> Program:
+def compile_model(
+    model: Model, *, varied: Collection[str] = (), saves: Sequence[str] = (), given: Collection[str] = ()
+) -> Program:
     """Compile a model for a set of varied constants and saved variables.
 
     Parameters
@@ -29,18 +31,20 @@ def compile_model(model: Model, *, varied: Collection[str] = (), saves: Sequence
         Constants that differ between members; all others become literals. The choice moves no bit of a result.
     saves : sequence of str
         Variables to store; only what they depend on is computed.
+    given : collection of str
+        Auxiliaries whose values are supplied when the program runs, instead of their equations.
 
     Returns
     -------
     Program
     """
     check_names(model, varied, saves)
-    return _compiled(model, tuple(varied), tuple(saves))
+    return _compiled(model, tuple(varied), tuple(saves), frozenset(given))
 
 
 @lru_cache(maxsize=64)
-def _compiled(model: Model, varied: tuple[str, ...], saves: tuple[str, ...]) -> Program:
-    return _Emitter(build_graph(model, frozenset(varied)), varied, saves).program()
+def _compiled(model: Model, varied: tuple[str, ...], saves: tuple[str, ...], given: frozenset[str]) -> Program:
+    return _Emitter(build_graph(model, frozenset(varied), given), varied, saves).program()
 
 
 def check_names(model: Model, varied: Collection[str], saves: Sequence[str]) -> None:
@@ -70,6 +74,8 @@ class _Emitter:
         self.scalar_slot: dict[int, int] = {}
         self.vector_slot: dict[int, int] = {}
         self.filled: dict[int, int] = {}
+        self.streams: dict[str, int] = {}
+        self.given: dict[str, int] = {}
         self.n_vectors = 0
         self.free: list[int] = []
         self.lists: list[int] = []
@@ -151,6 +157,11 @@ class _Emitter:
     def _is_scalar(self, index: int) -> bool:
         return self.graph.values[index].rate in (Rate.LITERAL, Rate.RUN, Rate.TIME)
 
+    def _is_computed(self, index: int) -> bool:
+        """Whether an operation gives the value, rather than a literal or what is put into its register."""
+        value = self.graph.values[index]
+        return bool(value.operands) or value.kind == "GIVEN"
+
     def _vector(self, index: int) -> int:
         """Vector register of a value; a scalar is spread: each stage if it changes, else once for the block."""
         if not self._is_scalar(index):
@@ -216,7 +227,7 @@ class _Emitter:
     def _emit_members(self, everything: set[int]) -> None:
         """Values of the member, and initial values. What later segments read keeps its register."""
         values = self.graph.values
-        order = [i for i in sorted(everything) if values[i].rate is Rate.MEMBER and values[i].operands]
+        order = [i for i in sorted(everything) if values[i].rate is Rate.MEMBER and self._is_computed(i)]
         kept = {i for user in self.lane | self.save for i in (*values[user].operands, user)} | set(self.roots)
         kept |= set(self.flows) | set(self.inputs) | set(self.starts)
         self._emit_sequence([("member", index) for index in order], kept)
@@ -244,8 +255,9 @@ class _Emitter:
 
     def _emit_lanes(self) -> tuple[list[int], list[int]]:
         values = self.graph.values
-        sequence = [("lane", i) for i in sorted(self.lane) if values[i].rate is Rate.LANE and values[i].operands]
-        sequence += [("save", i) for i in sorted(self.save) if values[i].rate is Rate.LANE and values[i].operands]
+        moving = [i for i in sorted(self.lane | self.save) if values[i].rate is Rate.LANE and self._is_computed(i)]
+        sequence = [("lane", i) for i in moving if i in self.lane]
+        sequence += [("save", i) for i in moving if i in self.save]
         kept = set(self.flows) | set(self.inputs) | set(self.roots) | set(self.holds)
         self._emit_sequence(sequence, kept)
         flow_slots = []
@@ -285,6 +297,10 @@ class _Emitter:
         kind, operands = value.kind, value.operands
         if kind == "TABLE":
             return kind, [self._vector(operands[0]), int(value.label)]  # type: ignore[call-overload]
+        if kind == "UNIFORM":
+            return kind, [self._vector(operands[0]), self.streams.setdefault(str(value.label), len(self.streams))]
+        if kind == "GIVEN":
+            return kind, [self.given.setdefault(str(value.label), len(self.given))]
         if len(operands) == 2 and kind not in TERNARY:
             left, right = operands
             if self._is_scalar(right) and kind in VECTOR_SCALAR:
@@ -322,6 +338,8 @@ class _Emitter:
             saves=self.saves,
             save_slots=np.array(save_slots, dtype=np.int32).reshape(-1, 2),
             tables=_tables(self.graph.tables),
+            streams=tuple(self.streams),
+            given=tuple(self.given),
         )
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from villageflow.ir.model import CONTROL_IDS, Model
-from villageflow.ir.nodes import Call, Expr, Num, Ref, Table, TableCall
+from villageflow.ir.nodes import Call, Expr, Num, Ref, Table, TableCall, Uniform
 from villageflow.ir.walk import fold, nodes, rebuild
+from villageflow.program.distributions import compose_random
 from villageflow.program.opcodes import SWAPPED
 from villageflow.program.reference import scalar_operation
 
@@ -42,11 +43,12 @@ class Value:
     Attributes
     ----------
     kind : str
-        ``literal``, ``scalar``, ``parameter``, ``stock``, ``delay`` (leaves), ``hold``, or the name of an operation.
+        ``literal``, ``scalar``, ``parameter``, ``stock``, ``delay`` (leaves), ``hold``, or the name of an operation,
+        of which ``GIVEN`` has no operand.
     operands : tuple of int
         Indices of other values.
     label : object
-        The literal, the name of the leaf, or the index of the table.
+        The literal, the name of the leaf, stream or supplied variable, or the index of the table.
     rate : Rate
     """
 
@@ -66,6 +68,11 @@ _OPERATION = {
     "if_then_else": "IF_THEN_ELSE", "xidz": "XIDZ",
     "allocation share": "ALLOCATION_SHARE", "allocation price": "ALLOCATION_PRICE",
 }
+
+
+def _varying(at_start: bool) -> Rate:
+    """Rate of what differs between members whatever is varied."""
+    return Rate.MEMBER if at_start else Rate.LANE
 
 
 @dataclass
@@ -125,6 +132,14 @@ class Graph:
         rate = max(self.values[argument].rate, Rate.RUN)
         return self._value("TABLE", (argument,), index, rate, index)
 
+    def uniform(self, stream: str, seed: int, *, at_start: bool) -> int:
+        """A random number. Two calls are two values however equal they look; at the start it is that of step 0."""
+        return self._value("UNIFORM", (seed,), stream, _varying(at_start), (stream, at_start))
+
+    def given(self, name: str, *, at_start: bool) -> int:
+        """A variable whose values are supplied; at the start it has that of step 0."""
+        return self._value("GIVEN", (), name, _varying(at_start), (name, at_start))
+
     def _value(self, kind: str, operands: tuple[int, ...], label: object, rate: Rate, key: object) -> int:
         known = (kind, operands, key)
         index = self._known.get(known)
@@ -149,6 +164,8 @@ class Graph:
                     return names[name]
                 case TableCall(table):
                     return self.table(self.model.lookups[table] if isinstance(table, str) else table, operands[0])
+                case Uniform(stream):
+                    return self.uniform(stream, operands[0], at_start=at_start)
                 case Call("power", (_, Num(2.0))):  # by how it is written: a constant of 2 is no special case
                     return self.op("MULTIPLY", operands[0], operands[0])
                 case Call(function):
@@ -207,7 +224,7 @@ def _controls_at(model: Model, given: Mapping[str, float], now: float | None = N
     return {name: float(graph.values[graph.start[name]].label) for name in CONTROL_IDS}  # type: ignore[arg-type]
 
 
-def build_graph(model: Model, varied: frozenset[str]) -> Graph:
+def build_graph(model: Model, varied: frozenset[str], given: frozenset[str]) -> Graph:
     """Every value of a model: initial values first, then auxiliaries, flows, holds and delays."""
     graph = Graph(model, varied)
     for name, value in model.constants.items():
@@ -217,6 +234,8 @@ def build_graph(model: Model, varied: frozenset[str]) -> Graph:
         if name not in model.auxiliaries:  # else it moves with time
             graph.step[name] = graph.start[name] = graph.scalar(name)
     graph.step[TIME], graph.start[TIME] = graph.scalar(TIME), graph.scalar("initial_time")
+    for name in sorted(given):
+        graph.start[name], graph.step[name] = graph.given(name, at_start=True), graph.given(name, at_start=False)
     _add_start(graph, model)
     _add_steps(graph, model)
     return graph
@@ -246,6 +265,8 @@ def _add_steps(graph: Graph, model: Model) -> None:
     for name in model.delays:
         graph.step[name] = graph.leaf("delay", name, Rate.LANE)
     for name in model.step_order:
+        if name in graph.step:
+            continue  # it is supplied
         if name in model.holds:
             hold = model.holds[name]
             graph.step[name] = graph.hold(
@@ -279,6 +300,8 @@ def compose(graph: Graph, function: str, operands: tuple[int, ...], *, at_start:
     op, literal = graph.op, graph.literal
     if function in _OPERATION:
         return op(_OPERATION[function], *operands)
+    if function.startswith("random_"):
+        return compose_random(graph, function, operands)
     match function:
         case "pi":
             return literal(math.pi)
@@ -330,7 +353,9 @@ def _event(graph: Graph, function: str, operands: tuple[int, ...], *, at_start: 
         case "pulse", (start, width):
             return within(start, at_least_a_step(width))
         case "pulse_train", (start, period, width, end):
-            return op("AND", repeating(start, at_least_a_step(width), period), op("LESS", now, end))
+            width = at_least_a_step(width)
+            train = op("AND", repeating(start, width, period), op("LESS", now, end))
+            return op("IF_THEN_ELSE", op("EQUAL", period, literal(0.0)), within(start, width), train)
         case "pulse_volume", (start, volume):
             return op("IF_THEN_ELSE", within(start, step), op("DIVIDE", volume, step), literal(0.0))
         case "pulse_volume_train", (start, period, volume):

@@ -11,6 +11,7 @@ This file imports nothing, because the build runs it alone.
 UNARY = (
     "COPY", "NEGATIVE", "ABS", "EXP", "LN", "SQRT", "INTEGER", "NOT",
     "SIN", "COS", "TAN", "ARCSIN", "ARCCOS", "ARCTAN", "SINH", "COSH", "TANH",
+    "NORMAL_PROBABILITY", "NORMAL_QUANTILE",
 )
 BINARY = (
     "ADD", "SUBTRACT", "MULTIPLY", "DIVIDE", "POWER", "MODULO", "MIN", "MAX",
@@ -22,7 +23,11 @@ VECTOR_SCALAR = (
     "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL",
 )
 SCALAR_VECTOR = ("SUBTRACT", "DIVIDE", "MIN", "MAX")
-TERNARY = ("IF_THEN_ELSE", "XIDZ")
+TERNARY = (
+    "IF_THEN_ELSE", "XIDZ",
+    "COUNT_PROBABILITY", "COUNT_QUANTILE",  # of a count or a probability, and a and b of the (a, b, 0) class
+    "BETA_PROBABILITY", "BETA_QUANTILE",  # of a value or a probability, and two shapes; infinite: gamma
+)
 LISTED = ("ALLOCATION_PRICE",)  # destination, first entry and number of entries of the program's list of registers
 
 NAMES = (
@@ -35,6 +40,8 @@ NAMES = (
     "TABLE",  # destination, argument, number of the table
     "FILL",   # destination vector, source scalar
     "HOLD",   # destination keeps its value unless the condition holds; runs in the first stage of a step only
+    "UNIFORM",  # destination, seed argument, number of the stream: the same in every stage of a step
+    "GIVEN",  # destination, number of the supplied series: its value at the step
 )
 CODES = {name: code for code, name in enumerate(NAMES)}
 

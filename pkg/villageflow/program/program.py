@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from villageflow.errors import ProgramError
+from villageflow.ir.model import owner
 from villageflow.program.opcodes import (
     BINARY,
     CODES,
@@ -47,7 +48,7 @@ _VECTOR_OPERANDS: Final = (
     | {CODES[f"{name}_SV"]: 1 for name in SCALAR_VECTOR}
     | {CODES[name]: 3 for name in TERNARY}
     | {CODES[name]: 0 for name in LISTED}
-    | {CODES["TABLE"]: 1, CODES["FILL"]: 0, CODES["HOLD"]: 2}
+    | {CODES["TABLE"]: 1, CODES["FILL"]: 0, CODES["HOLD"]: 2, CODES["UNIFORM"]: 1, CODES["GIVEN"]: 0}
 )
 
 
@@ -97,6 +98,10 @@ class Program:
     saves : tuple of str
         Saved variables; `save_slots` (n_saves, 2) holds 1 for a scalar register else 0, and the register.
     tables : Tables
+    streams : tuple of str
+        Streams of random numbers, see `ir.nodes.Uniform`; empty where nothing that is saved draws.
+    given : tuple of str
+        Variables whose values are supplied when the program runs.
     digest : str
         SHA-256 over everything above.
     """
@@ -116,6 +121,8 @@ class Program:
     saves: tuple[str, ...]
     save_slots: Ints
     tables: Tables
+    streams: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _validate(self)
@@ -132,7 +139,14 @@ class Program:
             h.update(repr((array.dtype.str, array.shape)).encode())
             h.update(np.ascontiguousarray(array).tobytes())
         h.update(repr((self.n_vectors, self.parameters, self.stocks, self.saves)).encode())
+        if self.streams or self.given:
+            h.update(repr((self.streams, self.given)).encode())
         return h.hexdigest()
+
+    @property
+    def random_variables(self) -> tuple[str, ...]:
+        """Variables whose equations draw random numbers in this program; empty where none does."""
+        return tuple(dict.fromkeys(owner(stream) for stream in self.streams))
 
     def segment(self, name: str) -> Ints:
         """The operations of one segment, (n, 5) int32."""
@@ -192,6 +206,8 @@ def _validate_segment(program: Program, name: str, written: set[int], n_slots: i
         label = NAMES[op]
         if over_scalars and (label.endswith(("_VS", "_SV")) or label in ("FILL", "HOLD")):
             raise ProgramError(f"{where} is {label}, which mixes vectors and scalars")
+        if over_scalars and label in ("UNIFORM", "GIVEN"):
+            raise ProgramError(f"{where} is {label}, which differs between members")
         if label == "HOLD" and name != "lane":
             raise ProgramError(f"{where} is HOLD; only the lane segment may hold values")
         vectors = operands[1:2] if label.endswith("_SV") else operands[:n_vector]
@@ -212,6 +228,10 @@ def _validate_segment(program: Program, name: str, written: set[int], n_slots: i
                 raise ProgramError(f"{where} reads scalar register {slot} before it is written")
         if label == "TABLE" and not 0 <= operands[1] < len(program.tables.below):
             raise ProgramError(f"{where} uses table {operands[1]}; there are {len(program.tables.below)}")
+        if label == "UNIFORM" and not 0 <= operands[1] < len(program.streams):
+            raise ProgramError(f"{where} draws from stream {operands[1]}; there are {len(program.streams)}")
+        if label == "GIVEN" and not 0 <= operands[0] < len(program.given):
+            raise ProgramError(f"{where} reads supplied series {operands[0]}; there are {len(program.given)}")
         if dst in vectors:
             raise ProgramError(f"{where} writes register {dst}, which it also reads")
         written.add(dst)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from villageflow._kernels import _vmath
+from villageflow.program.noise import Noise, stream_keys, uniform
 from villageflow.program.opcodes import LISTED, NAMES, TERNARY, UNARY, XIDZ_ZERO
 from villageflow.program.program import SCALARS, Program
 from villageflow.timegrid import TimeGrid
@@ -64,6 +65,8 @@ _OPERATIONS: dict[str, Callable[..., float]] = {
     "SINH": _vmath.sinh,
     "COSH": _vmath.cosh,
     "TANH": _vmath.tanh,
+    "NORMAL_PROBABILITY": _vmath.normal_probability,
+    "NORMAL_QUANTILE": _vmath.normal_quantile,
     "ADD": lambda a, b: a + b,
     "SUBTRACT": lambda a, b: a - b,
     "MULTIPLY": lambda a, b: a * b,
@@ -84,6 +87,10 @@ _OPERATIONS: dict[str, Callable[..., float]] = {
     "ALLOCATION_SHARE": _vmath.allocation_share,
     "ALLOCATION_PRICE": lambda *values: _vmath.allocation_price(np.array(values)),
     "XIDZ": lambda a, b, x: x if abs(b) < XIDZ_ZERO else a / b,
+    "COUNT_PROBABILITY": _vmath.count_probability,
+    "COUNT_QUANTILE": _vmath.count_quantile,
+    "BETA_PROBABILITY": _vmath.beta_probability,
+    "BETA_QUANTILE": _vmath.beta_quantile,
 }
 
 
@@ -94,7 +101,13 @@ def scalar_operation(name: str, *operands: float) -> float:
 
 
 def run_reference(
-    program: Program, grid: TimeGrid, parameters: Mapping[str, float], method: str = "euler"
+    program: Program,
+    grid: TimeGrid,
+    parameters: Mapping[str, float],
+    method: str = "euler",
+    *,
+    noise: Noise | None = None,
+    member: int = 0,
 ) -> npt.NDArray[np.float64]:
     """Run one member.
 
@@ -108,20 +121,29 @@ def run_reference(
         A value for every varied parameter of the program.
     method : {"euler", "rk4"}
         Integration method.
+    noise : Noise, optional
+        Random numbers, and values of ``program.given``.
+    member : int
+        Place of the member in the run whose noise it is.
 
     Returns
     -------
     (n_saves, n_times) array
         The saved variables at ``grid.save_times()``.
     """
-    return _Run(program, grid, parameters).trajectory(method)
+    return _Run(program, grid, parameters, noise or Noise(), member).trajectory(method)
 
 
 class _Run:
     """Registers and memory of one member."""
 
-    def __init__(self, program: Program, grid: TimeGrid, parameters: Mapping[str, float]) -> None:
-        self.program, self.grid = program, grid
+    def __init__(
+        self, program: Program, grid: TimeGrid, parameters: Mapping[str, float], noise: Noise, member: int
+    ) -> None:
+        self.program, self.grid, self.step = program, grid, 0
+        self.keys, self.member = stream_keys(noise.seed, program.streams).tolist(), noise.member(member)
+        columns = [noise.given[name] for name in program.given]
+        self.given = [values[:, member if values.shape[1] > 1 else 0].tolist() for values in columns]
         self.scalar = [float(value) for value in program.scalars]
         self.vector = [NAN] * program.n_vectors
         for name, slot in zip(program.parameters, program.parameter_slots.tolist(), strict=True):
@@ -183,6 +205,7 @@ class _Run:
     def _stage(self, k: int, offset: float, *, first: bool) -> list[float]:
         self.scalar[0] = self.grid.start + (k + offset) * self.grid.step
         self.scalar[1] = self.grid.start + k * self.grid.step
+        self.step = k
         self._execute("time", self.scalar, 0)
         self._execute("lane", self.vector, 0 if first else 1)
         return [self.vector[slot] for slot in self.program.flow_slots.tolist()]
@@ -202,6 +225,10 @@ class _Run:
                     registers[dst] = scalar_operation("IF_THEN_ELSE", registers[a], registers[b], registers[dst])
             elif name == "FILL":
                 registers[dst] = self.scalar[a]
+            elif name == "UNIFORM":
+                registers[dst] = uniform(self.keys[b], self.member, self.step, registers[a])
+            elif name == "GIVEN":
+                registers[dst] = self.given[a][self.step]
             elif name == "TABLE":
                 registers[dst] = self._table(registers[a], b)
             elif name in LISTED:
