@@ -148,12 +148,13 @@ class _Places:
                 owners.setdefault(index, name)
         self._roots = sorted(owners)  # a value belongs to the equation that was being read when it arose
         self._owners = owners
-        clock = [i for i, value in enumerate(graph.values) if value.kind == "scalar" and value.rate is Rate.TIME]
         users: dict[int, list[int]] = {}
         for index, value in enumerate(graph.values):
             for operand in value.operands:
                 users.setdefault(operand, []).append(index)
-        self._timed = _closure(clock, users)
+        clock = [i for i, value in enumerate(graph.values) if value.kind == "scalar" and value.rate is Rate.TIME]
+        states = [i for i, value in enumerate(graph.values) if value.kind in ("stock", "delay", "hold")]
+        self._scheduled = _closure(clock, users) - _closure(states, users)
 
     def describe(self, user: int) -> str:
         graph = self._graph
@@ -168,7 +169,7 @@ class _Places:
                 what = "a table with steps"
             case kind if kind in ("hold", "IF_THEN_ELSE", "AND", "OR", "NOT"):
                 what = "a condition"
-            case _ if any(operand in self._timed for operand in value.operands):
+            case _ if user in self._scheduled:
                 what = "the time of an event"
             case "MODULO":
                 what = "a remainder"
