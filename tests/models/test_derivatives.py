@@ -13,12 +13,14 @@ import pytest
 
 import villageflow as vf
 from villageflow.ensemble.simulate import time_grid
+from villageflow.errors import VillageflowError
 from villageflow.program.emit import compile_model
 from villageflow.program.opcodes import NAMES, XIDZ_ZERO
 from villageflow.program.program import SCALARS
 from villageflow.program.reference import delay_steps
 
 ROOT = Path(__file__).parents[2]
+CORPUS = ROOT.parent / "shared" / "conformance" / "test-models"
 H = 1e-40
 MODELS = {
     "village": ROOT / "benchmarks/village.mdl",
@@ -186,17 +188,17 @@ def complex_step(model, names, saves, method, values=None):
     return found.imag / H, found[:, 0].real
 
 
-def assert_equal_to_complex_steps(model, names, method, *, save=None, tolerance=1e-10):
-    ds = vf.jacobian(model, names, method=method, save=save)
+def assert_equal_to_complex_steps(model, names, method, *, tolerance=1e-10):
+    ds = vf.jacobian(model, names, method=method)
     saves = [name for name in ds.data_vars if name != "status"]
     expected, values = complex_step(model, tuple(names), tuple(saves), method)
     found = np.stack([ds[name].values[0] for name in saves])
     parameter = np.array([abs(model.constants[name]) or 1.0 for name in names])
-    noise = 1e-12 * np.abs(values).max(axis=1)[:, None] / parameter  # of a derivative that cancels to nothing
-    scale = np.abs(expected).max(axis=2) + noise + 1e-300
-    error = np.abs(found - expected) / scale[:, :, None]
-    worst = np.unravel_index(np.argmax(error), error.shape)
-    assert error.max() < tolerance, (saves[worst[0]], names[worst[1]], worst[2], found[worst], expected[worst])
+    rounding = 1e-12 * np.abs(values).max(axis=1)[:, None] / parameter  # what is left of a derivative that cancels
+    allowed = tolerance * np.abs(expected).max(axis=2) + rounding
+    excess = np.abs(found - expected) - allowed[:, :, None]
+    worst = np.unravel_index(np.argmax(excess), excess.shape)
+    assert excess[worst] <= 0, (saves[worst[0]], names[worst[1]], worst[2], found[worst], expected[worst])
 
 
 def constants(model):
@@ -217,12 +219,9 @@ def everything(tmp_path_factory):
 
 @pytest.mark.parametrize("method", ["euler", "rk4"])
 def test_shipped_models_equal_complex_steps(shipped, method):
-    """By Euler's method with respect to every constant, by Runge-Kutta's, for the sake of time, to each fourth."""
-    names = constants(shipped)[:: 4 if method == "rk4" else 1]
-    save = [name for name, variable in shipped.variables.items() if variable.kind.value in ("stock", "auxiliary")]
-    if "village_total" in save:
-        save.remove("village_total")  # does not change: its derivative is what rounding leaves of those of its parts
-    assert_equal_to_complex_steps(shipped, names, method, save=save, tolerance=1e-9)
+    """By Euler's method with respect to every constant, by Runge-Kutta's, for the sake of time, to each eighth."""
+    names = constants(shipped)[:: 8 if method == "rk4" else 1]
+    assert_equal_to_complex_steps(shipped, names, method, tolerance=1e-9)
 
 
 def sixth_order(model, name, save, method, step):
@@ -254,3 +253,27 @@ def test_differences_of_high_order_agree_to_seven_digits(source, method):
 @pytest.mark.parametrize("method", ["euler", "rk4"])
 def test_every_construct_equals_complex_steps(everything, method):
     assert_equal_to_complex_steps(everything, constants(everything), method)
+
+
+def _corpus():
+    files = CORPUS.glob("*/*/*") if CORPUS.is_dir() else ()
+    return sorted(str(path.relative_to(CORPUS)) for path in files if path.suffix in (".mdl", ".xmile", ".stmx"))
+
+
+@pytest.mark.conformance
+@pytest.mark.skipif(not CORPUS.is_dir(), reason=f"the model corpus is not beside the project, at {CORPUS}")
+def test_corpus_equals_complex_steps():
+    compared = 0
+    for file in _corpus():
+        if file == "samples/Workforce/workforce.mdl":
+            continue  # starts on a point of a table: the side that counts is a matter of rounding
+        try:
+            model = vf.read_model(CORPUS / file)
+            vf.simulate(model)
+        except VillageflowError:
+            continue  # not supported; which ones are is told by the conformance tests
+        names = constants(model)[:6]
+        if names and (model.stocks or model.auxiliaries):
+            assert_equal_to_complex_steps(model, names, model.method, tolerance=1e-8)
+            compared += 1
+    assert compared > 60

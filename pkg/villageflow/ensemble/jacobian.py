@@ -174,7 +174,7 @@ class _Run:
             np.repeat(status[:, None], len(self.names), axis=1),
         )
         places = [self.names.index(name) for name in self.directions]
-        at_once = max(1, _AT_ONCE // (max(n_directions, 1) * len(self.saves) * self.n_times))
+        at_once = max(1, _AT_ONCE // max(1, n_directions * len(self.saves) * self.n_times))
         for first in range(0, n_members if n_directions else 0, at_once):
             members = slice(first, min(first + at_once, n_members))
             lanes = self._lanes(rows[:, members])
