@@ -338,3 +338,8 @@ def test_settings_are_those_of_simulate(read):
         vf.jacobian(read(DECAY), ["start"], errors="ignore")
     ds = vf.jacobian(read(DECAY), ["start"], time_step=0.25, final_time=2, save_every=0.5, method="rk4")
     assert ds["time"].values.tolist() == [0, 0.5, 1, 1.5, 2] and ds.attrs["method"] == "rk4"
+
+
+def test_steps_must_be_fixed(read):
+    with pytest.raises(DesignError, match="'dopri5'; derivatives need fixed steps"):
+        vf.jacobian(read(DECAY), ["start"], method="dopri5")

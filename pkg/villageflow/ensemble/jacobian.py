@@ -30,6 +30,7 @@ PARAMETER: Final = "parameter"
 FLAG: Final = "flag"
 REASON: Final = "flag_reason"
 
+_FIXED_STEPS: Final = ("euler", "rk4")
 _MAX_RESULT_BYTES: Final = 16 * 1024**3
 _AT_ONCE: Final = 32_000_000  # values that one call of the kernel may save
 
@@ -63,8 +64,10 @@ def jacobian(
         of the model file.
     save : sequence of str, optional
         Variables to differentiate, in any spelling; default every stock and auxiliary.
-    time_step, final_time, save_every, method, n_threads
+    time_step, final_time, save_every, n_threads
         As in `simulate`.
+    method : {"euler", "rk4"}, optional
+        Default as the model file has it.
     errors : {"raise", "flag"}
         Raise on a trajectory or a derivative that does not stay finite, or keep it and mark it in ``status``.
 
@@ -99,6 +102,7 @@ def jacobian(
     """
     members = as_design(design, model)
     names = _parameters(model, parameters)
+    _check_method(model, method)
     n_threads = available_threads() if n_threads is None else n_threads
     base = simulate(
         model, members, save=save, time_step=time_step, final_time=final_time, save_every=save_every, method=method,
@@ -127,6 +131,13 @@ def _parameters(model: Model, parameters: Sequence[str] | str) -> tuple[str, ...
         twice = next(name for name in names if names.count(name) > 1)
         raise DesignError(f"the parameters name {twice!r} twice; keep one")
     return tuple(names)
+
+
+def _check_method(model: Model, method: str | None) -> None:
+    chosen = method or model.method
+    if chosen not in _FIXED_STEPS:
+        whose = "method is" if method else f"model {model.name!r} asks for the method"
+        raise DesignError(f"{whose} {chosen!r}; derivatives need fixed steps: give method= {' or '.join(_FIXED_STEPS)}")
 
 
 @dataclass(frozen=True)
