@@ -178,20 +178,20 @@ class ComplexRun:
         return np.array(out).transpose(1, 2, 0)  # (n_saves, n_lanes, n_times)
 
 
-def complex_step(model, names, saves, method, values=None):
+def complex_step(model, names, saves, method, grid):
     """Derivatives (n_saves, n_parameters, n_times) and the plain values (n_saves, n_times)."""
-    base = np.array([{**model.constants, **(values or {})}[name] for name in names], dtype=complex)
+    base = np.array([model.constants[name] for name in names], dtype=complex)
     program = compile_model(model, varied=names, saves=saves)
     lanes = np.repeat(base[:, None], len(names), axis=1) + 1j * H * np.eye(len(names))
     with np.errstate(all="ignore"):
-        found = ComplexRun(program, time_grid(model), lanes).trajectory(method)
+        found = ComplexRun(program, grid, lanes).trajectory(method)
     return found.imag / H, found[:, 0].real
 
 
-def assert_equal_to_complex_steps(model, names, method, *, tolerance=1e-10):
-    ds = vf.jacobian(model, names, method=method)
+def assert_equal_to_complex_steps(model, names, method, *, tolerance=1e-10, final_time=None):
+    ds = vf.jacobian(model, names, method=method, final_time=final_time)
     saves = [name for name in ds.data_vars if name != "status"]
-    expected, values = complex_step(model, tuple(names), tuple(saves), method)
+    expected, values = complex_step(model, tuple(names), tuple(saves), method, time_grid(model, final_time=final_time))
     found = np.stack([ds[name].values[0] for name in saves])
     parameter = np.array([abs(model.constants[name]) or 1.0 for name in names])
     rounding = 1e-12 * np.abs(values).max(axis=1)[:, None] / parameter  # what is left of a derivative that cancels
@@ -219,9 +219,10 @@ def everything(tmp_path_factory):
 
 @pytest.mark.parametrize("method", ["euler", "rk4"])
 def test_shipped_models_equal_complex_steps(shipped, method):
-    """By Euler's method with respect to every constant, by Runge-Kutta's, for the sake of time, to each eighth."""
-    names = constants(shipped)[:: 8 if method == "rk4" else 1]
-    assert_equal_to_complex_steps(shipped, names, method, tolerance=1e-9)
+    """By Euler's method to the end; by Runge-Kutta's, for the sake of time, over the first quarter."""
+    grid = time_grid(shipped)
+    final_time = grid.start + (grid.stop - grid.start) / 4 if method == "rk4" else None
+    assert_equal_to_complex_steps(shipped, constants(shipped), method, tolerance=1e-9, final_time=final_time)
 
 
 def sixth_order(model, name, save, method, step):
@@ -272,7 +273,7 @@ def test_corpus_equals_complex_steps():
             vf.simulate(model)
         except VillageflowError:
             continue  # not supported; which ones are is told by the conformance tests
-        names = constants(model)[:6]
+        names = constants(model)[:4]
         if names and (model.stocks or model.auxiliaries):
             assert_equal_to_complex_steps(model, names, model.method, tolerance=1e-8)
             compared += 1
