@@ -18,7 +18,7 @@ from villageflow.ir.nodes import Call, Extrapolation, Interpolation, Num, Ref, T
 from villageflow.ir.source import SourceModel, SourceVariable
 from villageflow.lower import lower
 from villageflow.program.emit import compile_tangents
-from villageflow.program.opcodes import BINARY, TERNARY, UNARY
+from villageflow.program.opcodes import BINARY, LISTED, TERNARY, UNARY
 from villageflow.program.reference import run_reference
 from villageflow.program.tangent import tangent_name
 from villageflow.program.tangent_rules import RULES
@@ -53,7 +53,7 @@ SMOOTH = {
     "XIDZ": ([(-9, 9), (0.1, 9), (-9, 9)], lambda a, b, x: a / b),
 }
 OTHERS = {"MIN", "MAX", "MODULO", "IF_THEN_ELSE", "TABLE", "INTEGER", "NOT", "AND", "OR", "LESS", "LESS_EQUAL",
-          "GREATER", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL"}  # fmt: skip
+          "GREATER", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL", "ALLOCATION_SHARE", "ALLOCATION_PRICE"}  # fmt: skip
 
 
 @cache
@@ -82,7 +82,7 @@ def call(name, n_operands):
 
 
 def test_every_operation_has_a_rule():
-    held = {*UNARY, *BINARY, *TERNARY, "TABLE"} - {"COPY"}
+    held = {*UNARY, *BINARY, *TERNARY, *LISTED, "TABLE"} - {"COPY"}
     assert set(RULES) == held, "an operation has no rule in program/tangent_rules.py, or a rule has no operation"
     assert set(SMOOTH) | OTHERS == held, "an operation is not differentiated in this file"
 
@@ -239,3 +239,64 @@ def test_chain_and_product_rule(a, b, c):
             order = tuple(int(position == other) for other in range(3))
             expected = mpmath.diff(function, (mpmath.mpf(a), mpmath.mpf(b), mpmath.mpf(c)), order)
             assert abs(mpmath.mpf(float(found[position])) - expected) <= 1e-11 * (abs(expected) + 1e-3)
+
+
+# -------------------------------------------------------------------------------------------------- allocation
+
+PROFILES = {
+    1: lambda z: mpmath.mpf(0.5) - z if abs(z) < 0.5 else mpmath.mpf(z < 0),
+    2: lambda z: 1 - 2 * (z + 0.5) ** 2 if z < 0 else 2 * (0.5 - z) ** 2,
+    3: lambda z: mpmath.erfc(z / mpmath.sqrt(2)) / 2,
+    4: lambda z: 1 - mpmath.exp(z) / 2 if z < 0 else mpmath.exp(-z) / 2,
+}
+
+
+@pytest.mark.parametrize("kind", sorted(PROFILES))
+@pytest.mark.parametrize("z", [-0.45, -0.2, 0.1, 0.3, 0.49])
+def test_slope_of_a_profile_of_allocation(kind, z):
+    share = Call("allocation share", (Num(float(kind)), Ref("a")))
+    with mpmath.workdps(40):
+        assert gradient(share, z)[0] == pytest.approx(float(mpmath.diff(PROFILES[kind], mpmath.mpf(z))), rel=1e-13)
+
+
+@pytest.mark.parametrize("kind", sorted(PROFILES))
+@pytest.mark.parametrize("z", [-math.inf, math.inf, -800.0, 800.0])
+def test_profiles_are_flat_far_away(kind, z):
+    """Also along a direction that moves the distance infinitely."""
+    moving = Call("multiply", (Call("divide", (Num(1.0), Ref("b"))), Ref("a")))
+    share = Call("allocation share", (Num(float(kind)), moving))
+    assert gradient(share, z, 1.0).tolist() == [0, 0, 0]
+    if math.isinf(z):
+        assert gradient(share, math.copysign(1.0, z), 0.0).tolist() == [0, 0, 0]
+
+
+def _parties(kind):
+    """Two parties that share c; the first asks for a, the second has the priority b."""
+    fixed = [Num(value) for value in (float(kind), 1.0, 2.0, 5.0, float(kind), 3.0)]
+    return Call("allocation price", (Ref("c"), Ref("a"), *fixed[:4], fixed[4], Ref("b"), fixed[5]))
+
+
+@pytest.mark.parametrize("kind", sorted(PROFILES))
+def test_price_of_an_allocation(kind):
+    """The price is differentiated as the solution of the equation that it solves."""
+    point = (4.0, 1.5, 5.3)
+
+    def taken(price, a, b):
+        first = a * PROFILES[kind]((price - 1) / 2)
+        return first + 5 * PROFILES[kind]((price - b) / 3)
+
+    with mpmath.workdps(30):
+        def solve(a, b, c):
+            return mpmath.findroot(lambda price: taken(price, a, b) - c, (0.2, 2.2), solver="anderson", tol=1e-50)
+
+        expected = [
+            mpmath.diff(solve, tuple(map(mpmath.mpf, point)), tuple(int(i == j) for j in range(3)), h=mpmath.mpf(1e-9))
+            for i in range(3)
+        ]
+    assert gradient(_parties(kind), *point) == pytest.approx([float(value) for value in expected], rel=1e-7)
+
+
+@pytest.mark.parametrize("available", [0.0, 9.5])
+def test_price_of_enough_and_of_nothing_stays(available):
+    found = gradient(_parties(3), 4.0, 1.5, available)
+    assert found.tolist() == [0, 0, 0]

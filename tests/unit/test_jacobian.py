@@ -263,6 +263,110 @@ def test_what_does_not_move_costs_nothing(read):
     assert "EXP" not in program.listing() and "SIN" not in program.listing()
 
 
+# ------------------------------------------------------------------------------------------------------- arrays
+
+ARRAYS = """
+age: young, old ~~|
+People[age] = INTEG(growth[age] * People[age], start) ~ person ~|
+growth[young] = 0.1 ~~|
+growth[old] = 0.2 ~~|
+start = 100 ~ person ~|
+total = SUM(People[age!]) ~~|
+"""
+
+
+def test_arrays_are_variables_and_parameters(read):
+    ds = vf.jacobian(read(ARRAYS), ["Growth", "start"], save=["people", "total", "people[old]"])
+    assert ds["parameter"].values.tolist() == ["growth[young]", "growth[old]", "start"]
+    assert ds["people"].dims == ("member", "parameter", "time", "age")
+    n, h = np.arange(7) * 2, 0.5
+    own = ds["people"].sel(age="old", parameter="growth[old]").values[0]
+    assert own == pytest.approx(100 * n * h * (1 + 0.2 * h) ** (n - 1), rel=1e-14)
+    assert not ds["people"].sel(age="old", parameter="growth[young]").any()
+    assert ds["people"].sum("age").values == pytest.approx(ds["total"].values, rel=1e-14)
+    assert (ds["people[old]"].values == ds["people"].sel(age="old").values).all()
+
+
+def test_one_element_is_a_parameter(read):
+    ds = vf.jacobian(read(ARRAYS), "growth[Old]", {"growth[old]": [0.1, 0.3]}, save="total")
+    assert ds["parameter"].values.tolist() == ["growth[old]"] and ds["total"].shape == (2, 1, 7)
+
+
+def test_a_dimension_may_not_have_the_name_of_a_label(read):
+    with pytest.raises(DesignError, match=r"dimension .* 'parameter', as a part of every Jacobian"):
+        vf.jacobian(read(ARRAYS.replace("age", "parameter")), "start")
+
+
+# ------------------------------------------------------------------------- stocks that do not fall below zero
+
+XMILE = """<?xml version="1.0" encoding="utf-8"?>
+<xmile version="1.0" xmlns="http://docs.oasis-open.org/xmile/ns/XMILE/v1.0"><header><name>m</name></header>
+<sim_specs method="{method}"><start>0</start><stop>4</stop><dt>0.5</dt></sim_specs><model><variables>
+<stock name="x"><eqn>begin</eqn><inflow>fill</inflow><outflow>drain</outflow><non_negative/></stock>
+<flow name="fill"><eqn>gain * Time</eqn></flow><flow name="drain"><eqn>loss</eqn></flow>
+<stock name="y"><eqn>0</eqn><inflow>seen</inflow></stock><flow name="seen"><eqn>x</eqn></flow>
+<aux name="gain"><eqn>1.1</eqn></aux><aux name="loss"><eqn>2</eqn></aux><aux name="begin"><eqn>1.3</eqn></aux>
+</variables></model></xmile>
+"""
+
+
+@pytest.mark.parametrize("method", ["Euler", "RK4"])
+def test_a_stock_kept_at_zero_has_no_derivative_there(tmp_path, method):
+    """The model is piecewise linear in its parameters: small differences are exact to rounding."""
+    path = tmp_path / "m.xmile"
+    path.write_text(XMILE.format(method=method))
+    model = vf.read_model(path)
+    names = ["gain", "loss", "begin"]
+    ds = vf.jacobian(model, names, save=["x", "y"])
+    values = vf.simulate(model, save=["x"])["x"].values[0]
+    assert (values == 0).sum() > 1 and values[-1] > 0
+    for name in names:
+        base = model.constants[name]
+        moved = vf.simulate(model, {name: [base - 1e-4, base + 1e-4]}, save=["x", "y"])
+        for variable in ("x", "y"):
+            found = ds[variable].sel(parameter=name).values[0]
+            expected = np.diff(moved[variable].values, axis=0)[0] / 2e-4
+            assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert not ds["x"].values[0, :, values == 0].any()
+    alone = compile_tangents(model, varied=("begin",), directions=("begin",), saves=(tangent_name("x"),))
+    lane = {"begin": 1.3, tangent_name("begin"): 1.0}
+    expected = run_reference(alone, TimeGrid(0, 4, 0.5, 0.5), lane, method.lower())
+    assert ds["x"].sel(parameter="begin").values[0].tobytes() == expected[0].tobytes()
+
+
+# --------------------------------------------------------------------------------------------------- allocation
+
+ALLOCATION = """
+who: a, b, c ~~|
+request[who] = 3, 4, 5 ~~|
+pprofile: ptype, ppriority, pwidth, pextra ~~|
+profile[who, ptype] = {kind} ~~|
+profile[a, ppriority] = 1 ~~|
+profile[b, ppriority] = 2.2 ~~|
+profile[c, ppriority] = 3 ~~|
+profile[who, pwidth] = 2.5 ~~|
+profile[who, pextra] = 0 ~~|
+supply = INTEG(inflow, 4) ~~|
+inflow = 0.31 ~~|
+got[who] = ALLOCATE AVAILABLE(request[who], profile[who, ptype], supply) ~~|
+"""
+
+
+@pytest.mark.parametrize("kind", [3, 4])
+def test_allocation_equals_differences(read, kind):
+    model = read(ALLOCATION.format(kind=kind))
+    names = ["request[a]", "request[c]", "profile[b,ppriority]", "profile[a,pwidth]", "inflow"]
+    ds = vf.jacobian(model, names, save=["got"])
+    assert ds["flag"].values.tolist() == ["smooth"] * 5
+    for name in names:
+        reach = 1e-3 * np.array([1.0, 0.5, 0.25])
+        base = model.constants[name]
+        values = vf.simulate(model, {name: [*(base + reach), *(base - reach)]}, save=["got"])["got"].values
+        coarse, middle, fine = (values[:3] - values[3:]) / (2 * reach[:, None, None])
+        expected = (64 * fine - 20 * middle + coarse) / 45
+        assert ds["got"].sel(parameter=name).values[0] == pytest.approx(expected, rel=1e-7, abs=1e-8)
+
+
 # ----------------------------------------------------------------------------------------------------- failures
 
 ROOT = "y = SQRT(a - 1) * b ~~|\nx = INTEG(y + b, 0) ~~|\na = 1 ~~|\nb = 2 ~~|\n"

@@ -17,7 +17,7 @@ from villageflow.ensemble.simulate import OnError, available_threads, simulate, 
 from villageflow.errors import DesignError, SimulationError
 from villageflow.integrate.drive import RunSettings, run_program
 from villageflow.ir.model import Model
-from villageflow.names import canonical
+from villageflow.names import variable_id
 from villageflow.program.emit import check_names, compile_tangents
 from villageflow.program.influence import influences
 from villageflow.program.program import Program
@@ -58,7 +58,8 @@ def jacobian(
     model : Model
         As `read_model` gives it.
     parameters : sequence of str
-        Constants of the model, in any spelling; also such as enter initial values only.
+        Constants of the model, in any spelling; also such as enter initial values only. An array stands for each of
+        its elements, ``rate[young]`` for one.
     design : Design, DataFrame, dict or None
         Members at which to differentiate, as in `simulate`. A parameter that the design does not vary has the value
         of the model file.
@@ -75,7 +76,8 @@ def jacobian(
     -------
     xarray.Dataset
         Each saved variable holds its derivative, with dimensions ``member, parameter, time``, after ``scenario`` if
-        the design has scenarios, in units of the variable per unit of the parameter. Coordinates along ``parameter``
+        the design has scenarios and before its own if it is an array, in units of the variable per unit of the
+        parameter. Coordinates along ``parameter``
         are ``parameter_units``, ``flag`` and ``flag_reason``. ``flag`` is ``smooth``; or ``partly``: the parameter
         also moves an event, a condition or a whole number, whose effect on the results the derivative leaves out; or
         ``events``: it moves nothing else, and the derivative is zero by rule; or ``none``: no saved variable depends
@@ -109,7 +111,8 @@ def jacobian(
         errors=errors, n_threads=n_threads,
     )
     grid = time_grid(model, time_step=time_step, final_time=final_time, save_every=save_every)
-    saves = tuple(str(name) for name in base.data_vars if name != STATUS)
+    saves = {str(name): _elements(model, str(name)) for name in base.data_vars if name != STATUS}
+    _check_reserved(model, [str(name) for name in (*base.data_vars, *base.dims)])
     run = _Run(model, members, names, saves, grid, RunSettings(str(base.attrs["method"]), n_threads))
     statuses = base[STATUS].values.reshape(-1, members.n_members)
     scenarios: Mapping[str, Mapping[str, float]] = members.scenarios or {"": {}}
@@ -123,7 +126,8 @@ def jacobian(
 def _parameters(model: Model, parameters: Sequence[str] | str) -> tuple[str, ...]:
     if not isinstance(parameters, str) and any(not isinstance(name, str) for name in parameters):
         raise DesignError(f"the parameters are {parameters!r:.80}; give the names of constants")
-    names = [canonical(name) for name in ([parameters] if isinstance(parameters, str) else parameters)]
+    given = [variable_id(name) for name in ([parameters] if isinstance(parameters, str) else parameters)]
+    names = [element for name in given for element in _elements(model, name)]
     check_names(model, names, ())
     if not names:
         raise DesignError("there is no parameter to differentiate by; name at least one constant")
@@ -131,6 +135,12 @@ def _parameters(model: Model, parameters: Sequence[str] | str) -> tuple[str, ...
         twice = next(name for name in names if names.count(name) > 1)
         raise DesignError(f"the parameters name {twice!r} twice; keep one")
     return tuple(names)
+
+
+def _elements(model: Model, name: str) -> tuple[str, ...]:
+    """The scalars that a variable consists of."""
+    array = model.arrays.get(name)
+    return (name,) if array is None else tuple(element for element in array.ids if element is not None)
 
 
 def _check_method(model: Model, method: str | None) -> None:
@@ -152,12 +162,13 @@ class _Run:
     """What all scenarios of one call share. A lane is a member and a direction, the direction fastest."""
 
     def __init__(
-        self, model: Model, design: Design, names: tuple[str, ...], saves: tuple[str, ...], grid: TimeGrid,
-        settings: RunSettings,
+        self, model: Model, design: Design, names: tuple[str, ...], variables: Mapping[str, tuple[str, ...]],
+        grid: TimeGrid, settings: RunSettings,
     ) -> None:
-        self.model, self.design, self.names, self.saves = model, design, names, saves
+        self.model, self.design, self.names, self.variables = model, design, names, variables
         self.grid, self.settings = grid, settings
-        _check_reserved(model, saves)
+        saves = self.saves = tuple(dict.fromkeys(element for elements in variables.values() for element in elements))
+        self.row = {name: j for j, name in enumerate(saves)}
         changed = [name for values in design.scenarios.values() for name in values]
         self.varied = tuple(dict.fromkeys([*map(str, design.table.columns), *changed, *names]))
         self.influence = influences(model, varied=self.varied, parameters=names, saves=saves)
@@ -225,8 +236,8 @@ def _check_reserved(model: Model, saves: Sequence[str]) -> None:
     for name in saves:
         if name in (PARAMETER, f"{PARAMETER}_units", FLAG, REASON):
             raise DesignError(
-                f"a variable of model {model.name!r} is called {name!r}, as a part of every Jacobian is; rename it, or "
-                "name other variables in save="
+                f"a variable or dimension of model {model.name!r} is called {name!r}, as a part of every Jacobian is; "
+                "rename it, or name other variables in save="
             )
 
 
@@ -239,11 +250,12 @@ def _dataset(run: _Run, base: xr.Dataset, results: list[_Result]) -> xr.Dataset:
         return np.stack(arrays) if scenarios else arrays[0]
 
     data: dict[str, object] = {}
-    for j, name in enumerate(run.saves):
+    for name in run.variables:
         attributes = dict(base[name].attrs)
         attributes["units"] = f"{attributes['units'] or '1'} per unit of the parameter"
         attributes["long_name"] = f"Derivative of {attributes['long_name']}"
-        data[name] = ((*lead, PARAMETER, TIME), join([result.values[j] for result in results]), attributes)
+        arrays = join([_array(run, name, result) for result in results])
+        data[name] = ((*lead, PARAMETER, TIME, *base[name].dims[len(lead) + 1:]), arrays, attributes)
     data[STATUS] = ((*lead, PARAMETER), join([result.status for result in results]), {
         "long_name": f"{base[STATUS].attrs['long_name']}, or a derivative was not finite", "units": "1",
     })
@@ -255,3 +267,15 @@ def _dataset(run: _Run, base: xr.Dataset, results: list[_Result]) -> xr.Dataset:
     coords[FLAG] = (PARAMETER, np.array([item.flag for item in found], dtype=object))
     coords[REASON] = (PARAMETER, np.array([item.reason for item in found], dtype=object))
     return xr.Dataset(data, coords=coords, attrs=base.attrs | {"program_sha256": run.program.digest})
+
+
+def _array(run: _Run, name: str, result: _Result) -> Floats:
+    """Derivatives of a variable, (n_members, n_parameters, n_times) and then its own dimensions if it is an array."""
+    array = run.model.arrays.get(name)
+    values = result.values
+    if array is None:
+        return np.asarray(values[run.row[name]])
+    missing = np.full(values.shape[1:], np.nan)
+    rows = [missing if element is None else values[run.row[element]] for element in array.ids]
+    shape = tuple(len(run.model.dimensions[dimension].elements) for dimension in array.dimensions)
+    return np.moveaxis(np.array(rows), 0, -1).reshape(*missing.shape, *shape)

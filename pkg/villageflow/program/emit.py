@@ -139,8 +139,9 @@ class _Emitter:
                 value = graph.values[index]
                 name = str(value.label)
                 if value.kind == "stock" and name not in stocks:
-                    stocks.add(name)
-                    todo.append(graph.flows[name])
+                    found = {name, graph.non_negative.get(name, name)} - stocks
+                    stocks |= found
+                    todo += [graph.flows[stock] for stock in sorted(found)]
                 elif value.kind == "delay" and name not in delays:
                     delays.add(name)
                     todo.append(graph.delay_input[name])
@@ -331,6 +332,12 @@ class _Emitter:
                 return f"{kind}_SV", [self._scalar(left), self._vector(right)]
         return kind, [self._vector(operand) for operand in operands]
 
+    def _floors(self) -> list[tuple[int, int]]:
+        """What a step sets to zero with the stock that decides it; a stock itself after all that it decides."""
+        floors = [(name, self.graph.non_negative[name]) for name in self.stocks if name in self.graph.non_negative]
+        floors.sort(key=lambda floor: floor[0] == floor[1])
+        return [(self.stock_slot[name], self.stock_slot[decides]) for name, decides in floors]
+
     def _assemble(
         self, flow_slots: list[int], input_slots: list[int], save_slots: list[tuple[int, int]]
     ) -> Program:
@@ -349,10 +356,7 @@ class _Emitter:
             stocks=tuple(self.stocks),
             stock_slots=np.array([self.stock_slot[name] for name in self.stocks], dtype=np.int32),
             flow_slots=np.array(flow_slots, dtype=np.int32),
-            non_negative=np.array(
-                [self.stock_slot[name] for name in self.stocks if self.graph.model.stocks[name].non_negative],
-                dtype=np.int32,
-            ),
+            non_negative=np.array(self._floors(), dtype=np.int32).reshape(-1, 2),
             lists=np.array(self.lists, dtype=np.int32),
             delays=np.array(delays, dtype=np.int32).reshape(-1, 4),
             saves=self.saves,

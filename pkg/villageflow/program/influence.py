@@ -171,6 +171,8 @@ class _Places:
                 what = "a condition"
             case _ if user in self._scheduled:
                 what = "the time of an event"
+            case "ALLOCATION_SHARE" | "ALLOCATION_PRICE":
+                what = "the kind of a profile of allocation"
             case "MODULO":
                 what = "a remainder"
             case _:

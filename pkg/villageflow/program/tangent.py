@@ -71,6 +71,7 @@ class _Differentiator:
     def _add_states(self) -> None:
         graph = self._graph
         graph.flows |= {tangent_name(name): self._or_zero(index) for name, index in graph.flows.items()}
+        graph.non_negative |= {tangent_name(name): decides for name, decides in graph.non_negative.items()}
         graph.hold_start |= {tangent_name(name): self._or_zero(index) for name, index in graph.hold_start.items()}
         graph.delay_input |= {tangent_name(name): self._or_zero(index) for name, index in graph.delay_input.items()}
         graph.delay_start |= {

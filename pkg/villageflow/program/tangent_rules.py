@@ -10,7 +10,8 @@ is empty has no derivative with respect to the stock, but has one, zero, with re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -22,6 +23,9 @@ Tangent: TypeAlias = int | None
 TangentRule: TypeAlias = Callable[[Graph, int, tuple[int, ...], tuple[Tangent, ...]], Tangent]
 
 
+_MAX_OPERANDS = 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """How an operation passes on derivatives.
@@ -30,15 +34,15 @@ class Rule:
     ----------
     tangent : callable or None
         From (graph, result, operands, tangents of the operands) to the tangent of the result. None: always zero.
-    flat : tuple of int
+    flat : collection of int
         Operands that the result does not follow: its derivative with respect to them is zero by rule.
-    jumps : tuple of int
+    jumps : collection of int
         Operands that the result follows except for jumps, of which the derivative knows nothing.
     """
 
     tangent: TangentRule | None
-    flat: tuple[int, ...] = ()
-    jumps: tuple[int, ...] = ()
+    flat: Collection[int] = ()
+    jumps: Collection[int] = ()
 
 
 # ------------------------------------------------------------------------------------ tangents that may be zero
@@ -167,6 +171,55 @@ def _table(graph: Graph, y: int, x: tuple[int, ...], dx: tuple[Tangent, ...]) ->
     return _times(graph, dx[0], graph.table(slope_table(table), x[0]))
 
 
+# ------------------------------------------------------------------------------------------------- allocation
+
+
+def _share_slope(graph: Graph, kind: int, z: int) -> int:
+    """Slope of a profile of allocation: minus its density at `z` widths above the party's priority."""
+    op, literal = graph.op, graph.literal
+    beside = op("SUBTRACT", literal(0.5), op("ABS", z))  # within a profile of bounded width
+    inside = op("GREATER", beside, literal(0.0))
+    bell = op("EXP", op("MULTIPLY", literal(-0.5), op("MULTIPLY", z, z)))
+    slopes = (
+        (1.0, op("NEGATIVE", inside)),
+        (2.0, op("MULTIPLY", literal(-4.0), op("MAX", beside, literal(0.0)))),
+        (3.0, op("MULTIPLY", literal(-1.0 / math.sqrt(2.0 * math.pi)), bell)),
+        (4.0, op("MULTIPLY", literal(-0.5), op("EXP", op("NEGATIVE", op("ABS", z))))),
+    )
+    found = literal(math.nan)
+    for number, slope in slopes:
+        found = op("IF_THEN_ELSE", op("EQUAL", kind, literal(number)), slope, found)
+    return found
+
+
+def _allocation_share(graph: Graph, y: int, x: tuple[int, ...], dx: tuple[Tangent, ...]) -> Tangent:
+    """Where the profile is flat the share stays, however far away the price is."""
+    if dx[1] is None:
+        return None
+    slope = _share_slope(graph, x[0], x[1])
+    return _unless_zero(graph, slope, _times(graph, dx[1], slope))
+
+
+def _allocation_price(graph: Graph, y: int, x: tuple[int, ...], dx: tuple[Tangent, ...]) -> Tangent:
+    """The price `y` at which the shares take all, ``sum r s((y - p) / w) = available``, differentiated as it stands.
+
+    Where no party's share has a slope, because there is enough for all or nothing at all, the price has none.
+    """
+    op = graph.op
+    top, bottom = dx[0], graph.literal(0.0)
+    for first in range(1, len(x), 4):
+        request, kind, priority, width = x[first:first + 4]
+        d_request, _, d_priority, d_width = dx[first:first + 4]
+        z = op("DIVIDE", op("SUBTRACT", y, priority), width)
+        slope = op("DIVIDE", op("MULTIPLY", request, _share_slope(graph, kind, z)), width)
+        bottom = op("ADD", bottom, slope)
+        if d_request is not None:
+            top = _minus(graph, top, _times(graph, d_request, op("ALLOCATION_SHARE", kind, z)))
+        moved = _plus(graph, d_priority, _times(graph, d_width, z))
+        top = _plus(graph, top, _times(graph, moved, slope))
+    return _unless_zero(graph, bottom, _over(graph, top, bottom))
+
+
 # --------------------------------------------------------------------------------------------------- branches
 
 
@@ -208,6 +261,8 @@ RULES: dict[str, Rule] = {
     "COSH": Rule(lambda graph, y, x, dx: _times(graph, dx[0], graph.op("SINH", x[0]))),
     "TANH": Rule(_tanh),
     "TABLE": Rule(_table),
+    "ALLOCATION_SHARE": Rule(_allocation_share, flat=(0,)),
+    "ALLOCATION_PRICE": Rule(_allocation_price, flat=range(2, _MAX_OPERANDS, 4)),  # the profiles of the parties
     "ABS": Rule(_abs),
     "MIN": Rule(_active("LESS")),
     "MAX": Rule(_active("GREATER")),
