@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from villageflow.calibrate.result import load_fit
     from villageflow.datasets import read_panel
     from villageflow.ensemble.design import Design
+    from villageflow.ensemble.jacobian import jacobian
     from villageflow.ensemble.simulate import simulate
     from villageflow.errors import VillageflowError
     from villageflow.integrate.kernel import engine_info
@@ -33,6 +34,7 @@ _HOME = {
     "engine_info": "villageflow.integrate.kernel",
     "fit": "villageflow.calibrate.fit",
     "history_match": "villageflow.calibrate.history",
+    "jacobian": "villageflow.ensemble.jacobian",
     "load_fit": "villageflow.calibrate.result",
     "read_model": "villageflow.library",
     "read_panel": "villageflow.datasets",
@@ -56,6 +58,7 @@ __all__ = [
     "engine_info",
     "fit",
     "history_match",
+    "jacobian",
     "library",
     "load_fit",
     "plot",

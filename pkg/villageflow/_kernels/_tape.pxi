@@ -401,7 +401,7 @@ cdef struct States:
     const int* stock
     const int* flow
     int n_non_negative
-    const int* non_negative
+    const int* non_negative  # (n_non_negative, 2) registers of the stock and of that which decides
     int n_delays
     const int* delay       # (n_delays, 4) registers of output, input, delay time, initial value
 
@@ -429,10 +429,10 @@ cdef void euler(Out x, In flow, double step, int n) noexcept nogil:
         x[i] = x[i] + step * flow[i]
 
 
-cdef void not_below_zero(double* x, int n) noexcept nogil:
+cdef void not_below_zero(double* x, const double* decides, int n) noexcept nogil:
     cdef int i
     for i in range(n):
-        x[i] = 0.0 if x[i] < 0.0 else x[i]
+        x[i] = 0.0 if decides[i] < 0.0 else x[i]
 
 
 cdef void reach(Out x, In before, In flow, double step, int n) noexcept nogil:
@@ -479,7 +479,7 @@ cdef long long delay_steps(double delay_time, double step, long long most) noexc
 
 def run_block(const int[:, ::1] code, const int[::1] bounds, const double[::1] scalars,
               const double[:, ::1] parameters, const int[::1] parameter_slots,
-              const int[::1] stock_slots, const int[::1] flow_slots, const int[::1] non_negative,
+              const int[::1] stock_slots, const int[::1] flow_slots, const int[:, ::1] non_negative,
               const int[:, ::1] delays, const int[:, ::1] save_slots, const int[::1] lists,
               const int[::1] table_offsets, const double[:, ::1] table_points,
               const double[::1] table_below, const double[::1] grid_scalars, long long n_steps, bint rk4,
@@ -534,7 +534,7 @@ def run_block(const int[:, ::1] code, const int[::1] bounds, const double[::1] s
     states.stock = &stock_slots[0] if stock_slots.shape[0] else &none
     states.flow = &flow_slots[0] if flow_slots.shape[0] else &none
     states.n_non_negative = <int>non_negative.shape[0]
-    states.non_negative = &non_negative[0] if non_negative.shape[0] else &none
+    states.non_negative = &non_negative[0, 0] if non_negative.shape[0] else &none
     states.n_delays = <int>delays.shape[0]
     states.delay = &delays[0, 0] if delays.shape[0] else &none
     grid.start = grid_scalars[2]
@@ -593,7 +593,8 @@ cdef long long run(const Tape* tape, const States* states, const Grid* grid, con
             for j in range(states.n_stocks):
                 euler(registers + states.stock[j] * stride, registers + states.flow[j] * stride, grid.step, n)
         for j in range(states.n_non_negative):
-            not_below_zero(registers + states.non_negative[j] * stride, n)
+            not_below_zero(registers + states.non_negative[2 * j] * stride,
+                           registers + states.non_negative[2 * j + 1] * stride, n)
     for j in range(states.n_stocks):  # once not finite, a stock stays so: one look at the end is enough
         x = registers + states.stock[j] * stride
         for i in range(n):

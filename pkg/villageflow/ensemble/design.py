@@ -68,6 +68,30 @@ class Design:
         """Number of members."""
         return len(self.table)
 
+    def rows(self, names: Sequence[str], changes: Mapping[str, float], model: Model) -> Floats:
+        """Values of parameters for every member of a scenario.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Parameters, in the order of the rows.
+        changes : mapping of str to float
+            What the scenario replaces.
+        model : Model
+            Gives the value of what neither the scenario nor the table has.
+
+        Returns
+        -------
+        (n_parameters, n_members) array
+        """
+        values = np.empty((len(names), self.n_members))
+        for row, name in zip(values, names, strict=True):
+            if name in changes:
+                row[:] = changes[name]
+            else:
+                row[:] = self.table[name] if name in self.table.columns else model.constants[name]
+        return values
+
     @classmethod
     def lhs(cls, priors: pd.DataFrame, *, n: int, seed: int) -> Design:
         """Latin hypercube over priors.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -24,14 +24,15 @@ _SHOWN: Final = 8
 
 
 def first_bad_steps(
-    model: Model, program: Program, grid: TimeGrid, parameters: Floats, settings: RunSettings
+    compiled: Callable[[Sequence[str]], Program], program: Program, grid: TimeGrid, parameters: Floats,
+    settings: RunSettings,
 ) -> npt.NDArray[np.int32]:
     """First step at which a stock, or a value that was saved, was not finite.
 
     Parameters
     ----------
-    model : Model
-        What was run.
+    compiled : callable
+        Gives the program with other saved variables.
     program : Program
         As it was run: its stocks and saved variables count.
     grid : TimeGrid
@@ -47,7 +48,7 @@ def first_bad_steps(
     """
     n_stocks, saved = len(program.stocks), grid.save_steps()
     watched = tuple(dict.fromkeys([*program.stocks, *program.saves]))
-    watcher = compile_model(model, varied=program.parameters, saves=watched, given=settings.noise.given)
+    watcher = compiled(watched)
     steps = np.empty(parameters.shape[1], dtype=np.int32)
     at_once = max(1, _AT_ONCE // (len(watched) * (grid.n_steps + 1)))
     for start in range(0, parameters.shape[1], at_once):
@@ -80,13 +81,24 @@ def diagnose(
     tracer = compile_model(model, varied=program.parameters, saves=names, given=settings.noise.given)
     values, _ = run_program(tracer, _every_step(grid), np.ascontiguousarray(parameters), settings=settings)
     step, culprit = _culprit(model, names, ~np.isfinite(values[:, :, 0]), step)
-    variable = model.variables.get(names[culprit].split(" ")[0].removeprefix("#"))
-    written = variable.name if variable else names[culprit]
-    shown = [f"{name} = {value:g}" for name, value in zip(program.parameters, parameters[:, 0], strict=True)]
+    written = variable_shown(model, names[culprit])
+    shown = parameters_shown(program.parameters, parameters[:, 0])
+    text = f"{written!r} is {values[culprit, step, 0]} at time {grid.time_at(step):g} (step {step})"
+    return f"{text} with {shown}" if shown else text
+
+
+def variable_shown(model: Model, name: str) -> str:
+    """A variable as written; a stock that lowering added goes by the variable that it serves."""
+    variable = model.variables.get(name.split(" ")[0].removeprefix("#"))
+    return variable.name if variable else name
+
+
+def parameters_shown(names: Sequence[str], values: Floats) -> str:
+    """Parameters with their values, the first few of them."""
+    shown = [f"{name} = {value:g}" for name, value in zip(names, values, strict=True)]
     if len(shown) > _SHOWN:
         shown = [*shown[:_SHOWN], f"and {len(shown) - _SHOWN} more parameters"]
-    text = f"{written!r} is {values[culprit, step, 0]} at time {grid.time_at(step):g} (step {step})"
-    return f"{text} with {', '.join(shown)}" if shown else text
+    return ", ".join(shown)
 
 
 def _culprit(model: Model, names: tuple[str, ...], ill: npt.NDArray[np.bool_], step: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import xarray as xr
 from villageflow.ensemble.schema import MEMBER, TIME
 from villageflow.errors import DesignError, did_you_mean
 from villageflow.ir.model import Model
-from villageflow.names import canonical
+from villageflow.names import variable_id
 from villageflow.program.noise import Noise
 from villageflow.timegrid import TimeGrid
 
@@ -51,7 +51,7 @@ def as_noise(model: Model, seed: int, given: NoiseLike | None, grid: TimeGrid, n
     """
     series: dict[str, Floats] = {}
     for written, values in (given or {}).items():
-        name = canonical(written)
+        name = variable_id(written)
         if name in series:
             raise DesignError(f"noise gives {name!r} in two spellings; keep one")
         _check_variable(model, name)

@@ -33,6 +33,7 @@ from villageflow.ir.model import Array, Kind, Model
 from villageflow.names import variable_id
 from villageflow.program.emit import check_names, compile_model
 from villageflow.program.graph import control_values
+from villageflow.program.program import Program
 from villageflow.timegrid import TimeGrid
 
 OnError: TypeAlias = Literal["raise", "flag"]
@@ -216,7 +217,7 @@ class _Run:
         changed = [name for values in design.scenarios.values() for name in values]
         self.varied = tuple(dict.fromkeys([*map(str, design.table.columns), *changed]))
         _check_reserved(model, self.varied)
-        self.program = compile_model(model, varied=self.varied, saves=scalars, given=settings.noise.given)
+        self.program = self._compile(scalars)
         n_runs = max(len(design.scenarios), 1) * design.n_members
         size = 8 * n_runs * len(scalars) * len(grid.save_steps())
         if size > _MAX_RESULT_BYTES:
@@ -226,25 +227,18 @@ class _Run:
                 "name fewer variables in save=, or save less often"
             )
 
+    def _compile(self, saves: Sequence[str]) -> Program:
+        return compile_model(self.model, varied=self.varied, saves=saves, given=self.settings.noise.given)
+
     def scenario(self, changes: Mapping[str, float], progress: Progress | None) -> _Result:
-        table = self.design.table
-        rows = []
-        for parameter in self.varied:
-            if parameter in changes:
-                row = np.full(len(table), changes[parameter])
-            elif parameter in table.columns:
-                row = table[parameter].to_numpy(dtype=float)
-            else:
-                row = np.full(len(table), self.model.constants[parameter])
-            rows.append(row)
-        parameters = np.array(rows, dtype=float).reshape(len(self.varied), len(table))
+        parameters = self.design.rows(self.varied, changes, self.model)
         settings = replace(self.settings, progress=progress)
         values, healthy = run_program(self.program, self.grid, parameters, settings=settings)
-        status = np.full(len(table), FINISHED, dtype=np.int32)
+        status = np.full(self.design.n_members, FINISHED, dtype=np.int32)
         failed = np.flatnonzero(~healthy)
         if len(failed):
             settings = self._settings_of(failed)
-            status[failed] = first_bad_steps(self.model, self.program, self.grid, parameters[:, failed], settings)
+            status[failed] = first_bad_steps(self._compile, self.program, self.grid, parameters[:, failed], settings)
         return _Result(values, status, parameters)
 
     def _settings_of(self, members: npt.NDArray[np.int64]) -> RunSettings:

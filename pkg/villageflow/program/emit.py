@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 
@@ -10,10 +9,11 @@ import numpy as np
 
 from villageflow.errors import DesignError, did_you_mean
 from villageflow.ir.model import Kind, Model
-from villageflow.ir.nodes import NOT_AVAILABLE, Extrapolation, Interpolation, Table
 from villageflow.program.graph import Graph, Rate, Value, build_graph
 from villageflow.program.opcodes import CODES, LISTED, SCALAR_VECTOR, SWAPPED, TERNARY, VECTOR_SCALAR
-from villageflow.program.program import SCALARS, SEGMENTS, Program, Tables
+from villageflow.program.program import SCALARS, SEGMENTS, Program
+from villageflow.program.tables import pack_tables
+from villageflow.program.tangent import differentiate, tangent_name
 
 _LEAVES = ("parameter", "stock", "delay")
 
@@ -45,6 +45,45 @@ def compile_model(
 @lru_cache(maxsize=64)
 def _compiled(model: Model, varied: tuple[str, ...], saves: tuple[str, ...], given: frozenset[str]) -> Program:
     return _Emitter(build_graph(model, frozenset(varied), given), varied, saves).program()
+
+
+def compile_tangents(
+    model: Model, *, varied: Sequence[str], directions: Sequence[str], saves: Sequence[str],
+    given: Collection[str] = (),
+) -> Program:
+    """Compile a model together with the derivative of its values along one direction.
+
+    Parameters
+    ----------
+    model : Model
+        The lowered model.
+    varied : sequence of str
+        Constants that differ between members, or that a direction moves.
+    directions : sequence of str
+        Those of `varied` that the direction moves.
+    saves : sequence of str
+        Variables, and tangents of variables by `tangent.tangent_name`, to store.
+    given : collection of str
+        Random variables whose values are supplied, as for `compile_model`.
+
+    Returns
+    -------
+    Program
+        Its parameters are those of `varied`, then the seeds of `directions`. What it shares with the program of
+        `compile_model` has the same bits there.
+    """
+    derived = {tangent_name(name): name for name in (*model.variables, *model.stocks)}
+    check_names(model, [*varied, *directions], [derived.get(name, name) for name in saves])
+    return _compiled_tangents(model, tuple(varied), tuple(directions), tuple(saves), frozenset(given))
+
+
+@lru_cache(maxsize=64)
+def _compiled_tangents(
+    model: Model, varied: tuple[str, ...], directions: tuple[str, ...], saves: tuple[str, ...], given: frozenset[str]
+) -> Program:
+    graph = build_graph(model, frozenset(varied), given)
+    differentiate(graph, directions)
+    return _Emitter(graph, (*varied, *map(tangent_name, directions)), saves).program()
 
 
 def check_names(model: Model, varied: Collection[str], saves: Sequence[str]) -> None:
@@ -109,15 +148,16 @@ class _Emitter:
                 value = graph.values[index]
                 name = str(value.label)
                 if value.kind == "stock" and name not in stocks:
-                    stocks.add(name)
-                    todo.append(graph.flows[name])
+                    found = {name, graph.non_negative.get(name, name)} - stocks
+                    stocks |= found
+                    todo += [graph.flows[stock] for stock in sorted(found)]
                 elif value.kind == "delay" and name not in delays:
                     delays.add(name)
                     todo.append(graph.delay_input[name])
                 elif value.kind == "hold":
                     states.append(index)
-        self.stocks = [name for name in graph.model.stocks if name in stocks]
-        self.delays = [name for name in graph.model.delays if name in delays]
+        self.stocks = [name for name in graph.flows if name in stocks]
+        self.delays = [name for name in graph.delay_input if name in delays]
         self.flows = [graph.flows[name] for name in self.stocks]
         self.inputs = [graph.delay_input[name] for name in self.delays]
         self.holds = sorted(states)
@@ -311,6 +351,12 @@ class _Emitter:
                 return f"{kind}_SV", [self._scalar(left), self._vector(right)]
         return kind, [self._vector(operand) for operand in operands]
 
+    def _floors(self) -> list[tuple[int, int]]:
+        """What a step sets to zero with the stock that decides it; a stock itself after all that it decides."""
+        floors = [(name, self.graph.non_negative[name]) for name in self.stocks if name in self.graph.non_negative]
+        floors.sort(key=lambda floor: floor[0] == floor[1])
+        return [(self.stock_slot[name], self.stock_slot[decides]) for name, decides in floors]
+
     def _assemble(
         self, flow_slots: list[int], input_slots: list[int], save_slots: list[tuple[int, int]]
     ) -> Program:
@@ -329,65 +375,12 @@ class _Emitter:
             stocks=tuple(self.stocks),
             stock_slots=np.array([self.stock_slot[name] for name in self.stocks], dtype=np.int32),
             flow_slots=np.array(flow_slots, dtype=np.int32),
-            non_negative=np.array(
-                [self.stock_slot[name] for name in self.stocks if self.graph.model.stocks[name].non_negative],
-                dtype=np.int32,
-            ),
+            non_negative=np.array(self._floors(), dtype=np.int32).reshape(-1, 2),
             lists=np.array(self.lists, dtype=np.int32),
             delays=np.array(delays, dtype=np.int32).reshape(-1, 4),
             saves=self.saves,
             save_slots=np.array(save_slots, dtype=np.int32).reshape(-1, 2),
-            tables=_tables(self.graph.tables),
+            tables=pack_tables(self.graph.tables),
             streams=tuple(self.streams),
             given=tuple(self.given),
         )
-
-
-def _tables(tables: list[Table]) -> Tables:
-    offsets, points, below = [0], [], []
-    for table in tables:
-        rows, slope_below = _breakpoints(table)
-        points += rows
-        below.append(slope_below)
-        offsets.append(len(points))
-    return Tables(
-        np.array(offsets, dtype=np.int32),
-        np.array(points, dtype=np.float64).reshape(-1, 3),
-        np.array(below, dtype=np.float64),
-    )
-
-
-def _breakpoints(table: Table) -> tuple[list[tuple[float, float, float]], float]:
-    x, y = table.x, table.y
-    slopes = [
-        (y1 - y0) / (x1 - x0) if x1 > x0 else 0.0 for x0, x1, y0, y1 in zip(x, x[1:], y, y[1:], strict=False)
-    ]
-    if table.interpolation is not Interpolation.LINEAR:
-        slopes = [0.0] * len(slopes)
-    extend = table.extrapolation is Extrapolation.EXTEND and slopes
-    ends = (slopes[0], slopes[-1]) if extend else (0.0, 0.0)
-    if table.interpolation is Interpolation.LOOK_FORWARD:
-        return _forward(x, y), 0.0
-    if table.interpolation is Interpolation.RAW:
-        return _raw(x, y), 0.0
-    return [(xk, yk, slope) for xk, yk, slope in zip(x, y, [*slopes, ends[1]], strict=True)], ends[0]
-
-
-def _forward(x: tuple[float, ...], y: tuple[float, ...]) -> list[tuple[float, float, float]]:
-    """Look-forward takes the next point's value just after each point, so its breaks lie one step of bits later."""
-    rows = [(x[0], y[0], 0.0)]
-    for xk, yk in zip(x, y[1:], strict=False):
-        rows.append((float(np.nextafter(xk, np.inf)), yk, 0.0))
-    return rows
-
-
-def _raw(x: tuple[float, ...], y: tuple[float, ...]) -> list[tuple[float, float, float]]:
-    """Raw data are available at their own times only, which may miss those of the steps by rounding."""
-    rows = [(math.nextafter(x[0], -math.inf) - _raw_tolerance(x[0]), NOT_AVAILABLE, 0.0)]
-    for xk, yk in zip(x, y, strict=True):
-        rows += [(xk - _raw_tolerance(xk), yk, 0.0), (xk + _raw_tolerance(xk), NOT_AVAILABLE, 0.0)]
-    return rows
-
-
-def _raw_tolerance(x: float) -> float:
-    return 1e-6 * max(1.0, abs(x))

@@ -87,6 +87,8 @@ class Graph:
         Value of each variable at a step.
     start : dict of str to int
         Value of each variable at the start, for those that initial values need.
+    non_negative : dict of str to str
+        Stocks that a step sets to zero where another, or the stock itself, would fall below zero.
     tables : list of Table
     """
 
@@ -97,6 +99,7 @@ class Graph:
     start: dict[str, int] = field(default_factory=dict)
     flows: dict[str, int] = field(default_factory=dict)
     hold_start: dict[str, int] = field(default_factory=dict)
+    non_negative: dict[str, str] = field(default_factory=dict)
     delay_input: dict[str, int] = field(default_factory=dict)
     delay_start: dict[str, tuple[int, int]] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
@@ -276,6 +279,8 @@ def _add_steps(graph: Graph, model: Model) -> None:
             graph.step[name] = graph.expression(model.auxiliaries[name], at_start=False)
     for name, stock in model.stocks.items():
         graph.flows[name] = graph.expression(stock.net_flow, at_start=False)
+        if stock.non_negative:
+            graph.non_negative[name] = name
     for name, delay in model.delays.items():
         graph.delay_input[name] = graph.expression(delay.input, at_start=False)
 

@@ -89,8 +89,9 @@ class Program:
         Varied constants; `parameter_slots` their vector registers.
     stocks : tuple of str
         Stocks that the saved variables depend on; `stock_slots` and `flow_slots` their values and net flows.
-    non_negative : (n,) int32
-        Registers of the stocks that a step never takes below zero.
+    non_negative : (n, 2) int32
+        Register of a stock that each step sets to zero, and of the stock whose fall below zero is the reason: for a
+        stock that never falls below zero both are its own; in the order in which it is done.
     lists : (n,) int32
         Registers that operations with any number of operands read.
     delays : (n_delays, 4) int32
@@ -242,7 +243,7 @@ def _validate_outputs(program: Program, vector_written: set[int]) -> None:
         for slot in slots.tolist():
             if slot not in vector_written:
                 raise ProgramError(f"{what} register {slot} is never written")
-    if stray := set(program.non_negative.tolist()) - set(program.stock_slots.tolist()):
+    if stray := set(program.non_negative.ravel().tolist()) - set(program.stock_slots.tolist()):
         raise ProgramError(f"register {min(stray)} is kept from falling below zero but holds no stock")
     if len(program.flow_slots) != len(program.stock_slots):
         raise ProgramError(f"{len(program.flow_slots)} net flows but {len(program.stock_slots)} stocks")

@@ -184,8 +184,8 @@ class _Run:
 
     def _advance(self, k: int, flows: list[float], method: str) -> None:
         self._take_step(k, flows, method)
-        for slot in self.program.non_negative.tolist():
-            if self.vector[slot] < 0.0:
+        for slot, decides in self.program.non_negative.tolist():
+            if self.vector[decides] < 0.0:
                 self.vector[slot] = 0.0
 
     def _take_step(self, k: int, flows: list[float], method: str) -> None:
