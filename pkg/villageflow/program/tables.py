@@ -1,0 +1,46 @@
+"""Table functions as the pieces of a line: what the tape stores."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from villageflow.ir.nodes import NOT_AVAILABLE, Extrapolation, Interpolation, Table
+
+
+def breakpoints(table: Table) -> tuple[list[tuple[float, float, float]], float]:
+    """Rows of x, y and the slope to the right, and the slope to the left of the first."""
+    x, y = table.x, table.y
+    slopes = [
+        (y1 - y0) / (x1 - x0) if x1 > x0 else 0.0 for x0, x1, y0, y1 in zip(x, x[1:], y, y[1:], strict=False)
+    ]
+    if table.interpolation is not Interpolation.LINEAR:
+        slopes = [0.0] * len(slopes)
+    extend = table.extrapolation is Extrapolation.EXTEND and slopes
+    ends = (slopes[0], slopes[-1]) if extend else (0.0, 0.0)
+    if table.interpolation is Interpolation.LOOK_FORWARD:
+        return _forward(x, y), 0.0
+    if table.interpolation is Interpolation.RAW:
+        return _raw(x, y), 0.0
+    return [(xk, yk, slope) for xk, yk, slope in zip(x, y, [*slopes, ends[1]], strict=True)], ends[0]
+
+
+def _forward(x: tuple[float, ...], y: tuple[float, ...]) -> list[tuple[float, float, float]]:
+    """Look-forward takes the next point's value just after each point, so its breaks lie one step of bits later."""
+    rows = [(x[0], y[0], 0.0)]
+    for xk, yk in zip(x, y[1:], strict=False):
+        rows.append((float(np.nextafter(xk, np.inf)), yk, 0.0))
+    return rows
+
+
+def _raw(x: tuple[float, ...], y: tuple[float, ...]) -> list[tuple[float, float, float]]:
+    """Raw data are available at their own times only, which may miss those of the steps by rounding."""
+    rows = [(math.nextafter(x[0], -math.inf) - _raw_tolerance(x[0]), NOT_AVAILABLE, 0.0)]
+    for xk, yk in zip(x, y, strict=True):
+        rows += [(xk - _raw_tolerance(xk), yk, 0.0), (xk + _raw_tolerance(xk), NOT_AVAILABLE, 0.0)]
+    return rows
+
+
+def _raw_tolerance(x: float) -> float:
+    return 1e-6 * max(1.0, abs(x))
