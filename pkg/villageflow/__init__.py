@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import villageflow.report.plots as plot
     from villageflow import datasets, econometrics, library
     from villageflow.analysis.policy import compare_policies
+    from villageflow.analysis.step import step_check
     from villageflow.calibrate.fit import fit
     from villageflow.calibrate.history import history_match
     from villageflow.calibrate.likelihood import Observable
@@ -39,6 +40,7 @@ _HOME = {
     "read_model": "villageflow.library",
     "read_panel": "villageflow.datasets",
     "simulate": "villageflow.ensemble.simulate",
+    "step_check": "villageflow.analysis.step",
 }
 _MODULES = {
     "datasets": "villageflow.datasets",
@@ -65,6 +67,7 @@ __all__ = [
     "read_model",
     "read_panel",
     "simulate",
+    "step_check",
 ]
 
 

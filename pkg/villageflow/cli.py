@@ -37,7 +37,8 @@ SaveOption = Annotated[str, typer.Option(help="Variables to keep, separated by c
 StepOption = Annotated[float | None, typer.Option(help="Time step, instead of the model's.")]
 FinalOption = Annotated[float | None, typer.Option(help="Final time, instead of the model's.")]
 EveryOption = Annotated[float | None, typer.Option(help="Saving period, instead of the model's.")]
-MethodOption = Annotated[str | None, typer.Option(help="euler or rk4, instead of the model's.")]
+MethodOption = Annotated[str | None, typer.Option(help="euler, rk4 or dopri5, instead of the model's.")]
+ToleranceOption = Annotated[float | None, typer.Option(help="Error of a step, for dopri5; default 1e-6.")]
 NoiseSeedOption = Annotated[int, typer.Option(help="Seed of the model's random functions.")]
 PriorsOption = Annotated[
     Path | None, typer.Option(help="parameters.csv, see docs/tables.md; default: the one beside the model.")
@@ -125,6 +126,7 @@ def run(
     final_time: FinalOption = None,
     save_every: EveryOption = None,
     method: MethodOption = None,
+    tolerance: ToleranceOption = None,
     noise_seed: NoiseSeedOption = 0,
     data_files: DataOption = None,
 ) -> None:
@@ -138,7 +140,7 @@ def run(
     design = _values(params, set_ or [])
     ds = simulate(
         loaded, dict(design) or None, save=_names(save), time_step=time_step, final_time=final_time,
-        save_every=save_every, method=method, seed=noise_seed,
+        save_every=save_every, method=method, tolerance=tolerance, seed=noise_seed,
     )
     if output is None:
         run_frame(loaded, ds).to_csv(sys.stdout, index=False, lineterminator="\n")
@@ -184,6 +186,7 @@ def ensemble(
     final_time: FinalOption = None,
     save_every: EveryOption = None,
     method: MethodOption = None,
+    tolerance: ToleranceOption = None,
     noise_seed: NoiseSeedOption = 0,
     threads: Annotated[int | None, typer.Option(help="Default: all processors. Moves no bit of the result.")] = None,
     flag: Annotated[bool, typer.Option("--flag", help="Keep and mark members that do not stay finite.")] = False,
@@ -203,12 +206,37 @@ def ensemble(
     with _progress_bar(f"{loaded.name}, {members} members") as progress:
         ds = simulate(
             loaded, design, save=_names(save), time_step=time_step, final_time=final_time, save_every=save_every,
-            method=method, seed=noise_seed, n_threads=threads, errors="flag" if flag else "raise", progress=progress,
+            method=method, tolerance=tolerance, seed=noise_seed, n_threads=threads,
+            errors="flag" if flag else "raise", progress=progress,
         )
     save_ensemble(ds, output)
     failed = int((ds["status"] != -1).sum())
     runs = ds["status"].size
     print(f"{output}: {runs} runs, {failed} not finite, {len(ds.data_vars) - 1} variables, {ds.sizes['time']} times")
+
+
+@app.command()
+def step_check(
+    model: ModelArgument,
+    tolerance: Annotated[float, typer.Option(help="Largest change, relative to each variable's size.")] = 0.01,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="One parameter; may be repeated.", metavar="NAME=VALUE")
+    ] = None,
+    save: SaveOption = "",
+    time_step: StepOption = None,
+    final_time: FinalOption = None,
+    method: Annotated[str | None, typer.Option(help="euler or rk4, instead of the model's.")] = None,
+    halvings: Annotated[int, typer.Option(help="Most times to halve the step.")] = 8,
+) -> None:
+    """Halve the time step until the results no longer change; exit code 2 if they always do."""
+    from villageflow.analysis.step import step_check as check
+
+    result = check(
+        _model(model), dict(_values(None, set_ or [])) or None, save=_names(save), tolerance=tolerance,
+        time_step=time_step, final_time=final_time, method=method, halvings=halvings,
+    )
+    print(result)
+    raise typer.Exit(0 if result.met else 2)
 
 
 def _beside(model: str, given: Path | None, name: str) -> Path:

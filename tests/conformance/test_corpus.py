@@ -14,9 +14,11 @@ from scipy.stats import ks_2samp
 
 import villageflow as vf
 from villageflow.ensemble.simulate import time_grid
-from villageflow.errors import VillageflowError
+from villageflow.errors import UnsupportedError, VillageflowError
+from villageflow.integrate.adaptive import run_adaptive
 from villageflow.integrate.drive import RunSettings, run_program
 from villageflow.names import canonical
+from villageflow.program.adaptive_reference import run_adaptive_reference
 from villageflow.program.emit import compile_model
 from villageflow.program.reference import run_reference
 from villageflow.timegrid import TimeGrid
@@ -217,3 +219,30 @@ def test_reference_and_kernel_give_the_same_bits(name):
         values, _ = run_program(program, grid, columns, settings=RunSettings(method))
         expected = run_reference(program, grid, parameters, method)
         assert values[:, :, 0].tobytes() == expected.tobytes(), method
+
+
+PER_STEP = ("comparisons/", "delay_fixed/", "delay_numeric_error/", "delay_pipeline/", "time/")
+
+
+@pytest.mark.parametrize("name", [name for name in _files() if expected_refusal(name) is None])
+def test_adaptive_kernel_and_its_reference_give_the_same_bits(name):
+    """Every model but those that go by the time step, which are refused by name."""
+    model = read_model(name)
+    saves = tuple(
+        v for v, variable in model.variables.items() if variable.kind.value in ("stock", "auxiliary")
+    )
+    whole = time_grid(model)
+    grid = TimeGrid(whole.start, whole.start + min(whole.n_steps, 40) * whole.step, whole.step, 4 * whole.step)
+    varied = tuple(sorted(set(model.constants) - model.structural.keys()))[:2]
+    if name.removeprefix("tests/").startswith(PER_STEP):
+        with pytest.raises(UnsupportedError, match=r"cannot run with steps of variable length: '.*' uses "):
+            compile_model(model, varied=varied, saves=saves, adaptive=True)
+        return
+    program = compile_model(model, varied=varied, saves=saves, adaptive=True)
+    parameters = {constant: model.constants[constant] for constant in varied}
+    columns = np.array([[value] for value in parameters.values()]).reshape(len(varied), 1)
+    for tolerance in (1e-3, 1e-6):
+        found = run_adaptive(program, grid, columns, settings=RunSettings("dopri5", tolerance=(tolerance, tolerance)))
+        expected, outcome, _ = run_adaptive_reference(program, grid, parameters, (tolerance, tolerance))
+        assert found.values[:, :, 0].tobytes() == expected.tobytes()
+        assert found.outcome[0] == outcome

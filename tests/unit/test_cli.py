@@ -120,6 +120,10 @@ def test_equal_calls_write_equal_files(model: Path, monkeypatch: pytest.MonkeyPa
         (["run", "{model}", "--set", "growth=3"], "only constants can be parameters"),
         (["run", "{model}", "--save", "nothing"], "has no variable"),
         (["run", "{model}", "--method", "gear"], "not supported"),
+        (["run", "{model}", "--tolerance", "1e-3"], "tolerance is for method"),
+        (["run", "{model}", "--method", "dopri5", "--tolerance", "0"], "greater than 0"),
+        (["step-check", "{model}", "--method", "dopri5"], "chooses its own steps"),
+        (["step-check", "{model}", "--halvings", "0"], "from 1 to 20"),
         (["run", "{model}", "--time-step", "x"], "time-step"),
         (["run", "{model}", "--time-step", "0"], "greater than 0"),
         (["run", "{model}", "--output", "out.xlsx"], ".xlsx"),
@@ -160,6 +164,26 @@ def test_a_member_that_is_not_finite_is_named(
     message = capsys.readouterr().err
     assert "growth" in message
     assert "time 0" in message
+
+
+def test_run_with_steps_of_variable_length(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--method", "rk45", "--tolerance", "1e-9", "--save", "Stores in Village"]
+    assert call(monkeypatch, "run", model, *options) == 0
+    last = capsys.readouterr().out.splitlines()[-1].split(",")
+    assert float(last[-1]) == pytest.approx(100 / (1 + 99 * np.exp(-5)), rel=1e-7)
+
+
+def test_step_check_prints_a_table_and_tells_by_its_code(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "step-check", model, "--tolerance", "0.002") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "step check of logistic with euler, tolerance 0.002"
+    assert lines[-1].startswith("met: use a step of 0.0")
+    assert call(monkeypatch, "step-check", model, "--tolerance", "1e-9", "--halvings", "2", "--set", "rate=0.4") == 2
+    assert "not met: halving a step of 0.0625" in capsys.readouterr().out
 
 
 def test_info_tells_time_stocks_and_constants(

@@ -12,7 +12,7 @@ number; a comparison or a condition on what is not a number is not a number.
 This text is built once for each instruction set, from ``_tape_v2.pyx`` and its siblings.
 """
 
-from libc.math cimport NAN, fabs, floor, fmod, isfinite, sqrt, trunc
+from libc.math cimport INFINITY, NAN, fabs, floor, fmod, isfinite, sqrt, trunc
 
 from villageflow._kernels._allocation cimport allocation_price, allocation_share
 from villageflow._kernels._distributions cimport (
@@ -477,6 +477,35 @@ cdef long long delay_steps(double delay_time, double step, long long most) noexc
     return <long long>steps if steps > 1.0 else 1
 
 
+cdef void set_tape(Tape* tape, const int[:, ::1] code, const int[::1] bounds, const int[::1] lists,
+                   const int[::1] table_offsets, const double[:, ::1] table_points, const double[::1] table_below,
+                   const int* none, const double* nothing) noexcept:
+    """Point to the arrays of a program; what is empty points to something that is never read."""
+    tape.code = &code[0, 0] if code.shape[0] else none
+    tape.bounds = &bounds[0]
+    tape.lists = &lists[0] if lists.shape[0] else none
+    tape.table_offsets = &table_offsets[0]
+    tape.table_points = &table_points[0, 0] if table_points.shape[0] else nothing
+    tape.table_below = &table_below[0] if table_below.shape[0] else nothing
+
+
+cdef void begin(const Tape* tape, const double[::1] scalars, const double[:, ::1] parameters,
+                const int[::1] parameter_slots, const double[::1] grid_scalars, int first, int n, Py_ssize_t stride,
+                double* registers, double* scalar) noexcept nogil:
+    """Fill the registers of a block and run what is computed once."""
+    cdef Py_ssize_t j
+    cdef int i
+    for j in range(scalars.shape[0]):
+        scalar[j] = scalars[j]
+    for j in range(grid_scalars.shape[0]):
+        scalar[j] = grid_scalars[j]
+    for j in range(parameter_slots.shape[0]):
+        for i in range(n):
+            registers[parameter_slots[j] * stride + i] = parameters[j, first + i]
+    execute(tape, 0, scalar, 1, 1, scalar, True)
+    execute(tape, 1, registers, stride, n, scalar, True)
+
+
 def run_block(const int[:, ::1] code, const int[::1] bounds, const double[::1] scalars,
               const double[:, ::1] parameters, const int[::1] parameter_slots,
               const int[::1] stock_slots, const int[::1] flow_slots, const int[:, ::1] non_negative,
@@ -523,13 +552,8 @@ def run_block(const int[:, ::1] code, const int[::1] bounds, const double[::1] s
     noise.n_times = given.shape[1]
     noise.given_width = given.shape[2]
     noise.given = &given[0, 0, first if given.shape[2] > 1 else 0] if given.shape[0] else &nothing
+    set_tape(&tape, code, bounds, lists, table_offsets, table_points, table_below, &none, &nothing)
     tape.noise = &noise
-    tape.code = &code[0, 0] if code.shape[0] else &none
-    tape.bounds = &bounds[0]
-    tape.lists = &lists[0] if lists.shape[0] else &none
-    tape.table_offsets = &table_offsets[0]
-    tape.table_points = &table_points[0, 0] if table_points.shape[0] else &nothing
-    tape.table_below = &table_below[0] if table_below.shape[0] else &nothing
     states.n_stocks = <int>stock_slots.shape[0]
     states.stock = &stock_slots[0] if stock_slots.shape[0] else &none
     states.flow = &flow_slots[0] if flow_slots.shape[0] else &none
@@ -557,15 +581,7 @@ cdef long long run(const Tape* tape, const States* states, const Grid* grid, con
     cdef int i
     cdef long long k, most = grid.n_steps + 1, longest = 0
     cdef double* x
-    for j in range(scalars.shape[0]):
-        scalar[j] = scalars[j]
-    for j in range(grid_scalars.shape[0]):
-        scalar[j] = grid_scalars[j]
-    for j in range(parameter_slots.shape[0]):
-        for i in range(n):
-            registers[parameter_slots[j] * stride + i] = parameters[j, first + i]
-    execute(tape, 0, scalar, 1, 1, scalar, True)
-    execute(tape, 1, registers, stride, n, scalar, True)
+    begin(tape, scalars, parameters, parameter_slots, grid_scalars, first, n, stride, registers, scalar)
     for j in range(states.n_delays):
         for i in range(n):
             delay_lengths[j * stride + i] = delay_steps(
@@ -652,3 +668,6 @@ cdef void write_delays(const States* states, const double* registers, Py_ssize_t
         for i in range(n):
             buffer[(j * longest + k % lengths[j * stride + i]) * stride + i] = (
                 registers[states.delay[4 * j + 1] * stride + i])
+
+
+include "_adaptive.pxi"

@@ -9,30 +9,30 @@ import numpy as np
 
 from villageflow.ensemble.design import Design
 from villageflow.ensemble.noise import noise_digest
+from villageflow.integrate.drive import RunSettings
 from villageflow.ir.model import Model
-from villageflow.program.noise import Noise
 from villageflow.program.program import Program
 from villageflow.timegrid import TimeGrid
 
 
 def provenance(
-    model: Model, program: Program, grid: TimeGrid, design: Design, method: str, *, noise: Noise
+    model: Model, program: Program, grid: TimeGrid, design: Design, settings: RunSettings
 ) -> dict[str, str | int | float]:
     """Attributes of a result.
 
     Returns
     -------
     dict
-        Model and its digest, program digest, design (kind, seed, digest of its table), method, time grid, package
-        version; the seed of random numbers if any are drawn, names and digest of supplied series if any are used.
-        No date, host or path: equal inputs give equal attributes.
+        Model and its digest, program digest, design (kind, seed, digest of its table), method (and tolerances of an
+        adaptive one), time grid, package version; the seed of random numbers if any are drawn, names and digest of
+        supplied series if any are used. No date, host or path: equal inputs give equal attributes.
     """
     attributes: dict[str, str | int | float] = {
         "model": model.name,
         "model_sha256": model.digest,
         "program_sha256": program.digest,
         "villageflow_version": version("villageflow"),
-        "method": method,
+        "method": settings.method,
         "initial_time": grid.start,
         "final_time": grid.stop,
         "time_step": grid.step,
@@ -40,13 +40,15 @@ def provenance(
         "design": design.kind,
         "design_sha256": design_digest(design),
     }
+    if program.clock is not None:
+        attributes["relative_tolerance"], attributes["absolute_tolerance"] = settings.tolerance
     if design.seed is not None:
         attributes["seed"] = design.seed
     if program.streams:
-        attributes["noise_seed"] = noise.seed
+        attributes["noise_seed"] = settings.noise.seed
     if program.given:
-        attributes["noise_given"] = ", ".join(sorted(noise.given))
-        attributes["noise_sha256"] = noise_digest(noise)
+        attributes["noise_given"] = ", ".join(sorted(settings.noise.given))
+        attributes["noise_sha256"] = noise_digest(settings.noise)
     return attributes
 
 

@@ -18,7 +18,8 @@ RESERVED: Final = frozenset({MEMBER, TIME, SCENARIO, STATUS})
 FINISHED: Final = -1
 
 STATUS_TEXT: Final = (
-    "-1 = finished; k = first step at which a stock, or a value that was saved, was not finite (0 = at the start)"
+    "-1 = finished; k = first step at which a stock, or a value that was saved, was not finite (0 = at the start); "
+    "with steps of variable length also the first step of the time grid that was not reached"
 )
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from villageflow.ensemble.design import Design, DesignLike, as_design, check_model
-from villageflow.ensemble.failure import diagnose, first_bad_steps
+from villageflow.ensemble.failure import adaptive_status, diagnose, diagnose_adaptive, first_bad_steps
 from villageflow.ensemble.noise import NoiseLike, as_noise
 from villageflow.ensemble.provenance import provenance
 from villageflow.ensemble.schema import (
@@ -28,7 +28,9 @@ from villageflow.ensemble.schema import (
     time_coordinate,
 )
 from villageflow.errors import DesignError, SimulationError
-from villageflow.integrate.drive import METHODS, Progress, RunSettings, run_program
+from villageflow.integrate.adaptive import run_adaptive
+from villageflow.integrate.drive import DEFAULT_TOLERANCE, Progress, RunSettings, run_program
+from villageflow.integrate.methods import ADAPTIVE, method_named
 from villageflow.ir.model import Array, Kind, Model
 from villageflow.names import variable_id
 from villageflow.program.emit import check_names, compile_model
@@ -52,6 +54,7 @@ def simulate(
     final_time: float | None = None,
     save_every: float | None = None,
     method: str | None = None,
+    tolerance: float | tuple[float, float] | None = None,
     seed: int = 0,
     noise: NoiseLike | None = None,
     errors: OnError = "raise",
@@ -72,8 +75,13 @@ def simulate(
         stock and auxiliary. Only what they depend on is computed.
     time_step, final_time, save_every : float, optional
         In the model's time unit; default as the model file has it.
-    method : {"euler", "rk4"}, optional
-        Default as the model file has it.
+    method : {"euler", "rk4", "dopri5"}, optional
+        Default as the model file has it. "dopri5" is the pair of Dormand and Prince: each member chooses its steps, and
+        lands on save points and on the events of functions of time; see docs/engine.md. The names of Vensim
+        ("RK4 Auto") and of XMILE ("rk45") are known.
+    tolerance : float or (float, float), optional
+        For "dopri5": the error that one step may have in each stock, relative to the stock and absolute in its unit;
+        one number is both. Default 1e-6.
     seed : int
         Of the model's random functions, which give each member other numbers and every scenario the same. Not the
         seed that drew the design.
@@ -92,18 +100,21 @@ def simulate(
         Dimensions ``member, time``, after ``scenario`` if the design has scenarios, before the dimensions of the model
         where a variable is an array (an element that the model does not define is NaN). Variables carry ``units`` and
         ``long_name``; varied parameters are coordinates; ``status`` is -1 for a finished member, else the first step
-        at which it was not finite; attributes say what was run.
+        at which it was not finite (with "dopri5": the first step of the time grid that it did not reach); attributes
+        say what was run.
 
     Raises
     ------
     DesignError
         Names, values or settings that do not fit the model.
+    UnsupportedError
+        With "dopri5": what is defined per time step, such as DELAY FIXED, SAMPLE IF TRUE and TIME STEP in equations.
     SimulationError
         With ``errors="raise"``: names the member, its parameters, the variable and the time.
 
     Notes
     -----
-    Does not interpolate between steps, and does not adapt the step.
+    Does not interpolate between steps.
 
     Examples
     --------
@@ -115,8 +126,10 @@ def simulate(
     saves = _saves(model, save)
     grid = time_grid(model, time_step=time_step, final_time=final_time, save_every=save_every)
     n_threads = available_threads() if n_threads is None else n_threads
+    chosen = integration_method(model, method)
     settings = RunSettings(
-        _method(model, method), n_threads, noise=as_noise(model, seed, noise, grid, members.n_members)
+        chosen, n_threads, tolerance=_tolerance(chosen, tolerance),
+        noise=as_noise(model, seed, noise, grid, members.n_members),
     )
     run = _Run(model, members, saves, grid, settings)
     scenarios = members.scenarios or {_BASE: {}}
@@ -161,12 +174,25 @@ def time_grid(
     return TimeGrid(values["initial_time"], values["final_time"], values["time_step"], values["saveper"])
 
 
-def _method(model: Model, method: str | None) -> str:
-    chosen = method or model.method
-    if chosen not in METHODS:
-        whose = "method is" if method else f"model {model.name!r} asks for the method"
-        raise DesignError(f"{whose} {chosen!r}, which is not supported; give method= one of {', '.join(METHODS)}")
-    return chosen
+def integration_method(model: Model, method: str | None) -> str:
+    """The method asked for, or the model's."""
+    if method is not None:
+        return method_named(method)
+    return method_named(model.method, f"the method that model {model.name!r} asks for")
+
+
+def _tolerance(method: str, tolerance: float | tuple[float, float] | None) -> tuple[float, float]:
+    if tolerance is None:
+        return DEFAULT_TOLERANCE, DEFAULT_TOLERANCE
+    if method != ADAPTIVE:
+        raise DesignError(f'tolerance is for method="{ADAPTIVE}"; method {method!r} has fixed steps: see time_step=')
+    try:
+        relative, absolute = tolerance if isinstance(tolerance, (tuple, list)) else (tolerance, tolerance)
+        return float(relative), float(absolute)
+    except (TypeError, ValueError):
+        raise DesignError(
+            f"tolerance is {tolerance!r}; it must be one number, or two: (relative, absolute)"
+        ) from None
 
 
 def _saves(model: Model, save: Sequence[str] | str | None) -> dict[str, tuple[str, ...]]:
@@ -217,6 +243,7 @@ class _Run:
         changed = [name for values in design.scenarios.values() for name in values]
         self.varied = tuple(dict.fromkeys([*map(str, design.table.columns), *changed]))
         _check_reserved(model, self.varied)
+        self.adaptive = settings.method == ADAPTIVE
         self.program = self._compile(scalars)
         n_runs = max(len(design.scenarios), 1) * design.n_members
         size = 8 * n_runs * len(scalars) * len(grid.save_steps())
@@ -228,11 +255,16 @@ class _Run:
             )
 
     def _compile(self, saves: Sequence[str]) -> Program:
-        return compile_model(self.model, varied=self.varied, saves=saves, given=self.settings.noise.given)
+        return compile_model(
+            self.model, varied=self.varied, saves=saves, given=self.settings.noise.given, adaptive=self.adaptive
+        )
 
     def scenario(self, changes: Mapping[str, float], progress: Progress | None) -> _Result:
         parameters = self.design.rows(self.varied, changes, self.model)
         settings = replace(self.settings, progress=progress)
+        if self.adaptive:
+            found = run_adaptive(self.program, self.grid, parameters, settings=settings)
+            return _Result(found.values, adaptive_status(found, self.grid), parameters)
         values, healthy = run_program(self.program, self.grid, parameters, settings=settings)
         status = np.full(self.design.n_members, FINISHED, dtype=np.int32)
         failed = np.flatnonzero(~healthy)
@@ -250,14 +282,19 @@ class _Run:
         if not len(failed):
             return
         member = int(failed[0])
-        found = diagnose(
-            self.model, self.program, self.grid, result.parameters[:, [member]], self._settings_of(failed[:1]),
-            step=int(result.status[member]),
-        )
+        parameters = result.parameters[:, [member]]
+        settings = self._settings_of(failed[:1])
+        if self.adaptive:
+            found = diagnose_adaptive(self.model, self.program, self.grid, parameters, settings)
+            what, remedy = "did not finish", "loosen the tolerance"
+        else:
+            step = int(result.status[member])
+            found = diagnose(self.model, self.program, self.grid, parameters, settings, step=step)
+            what, remedy = "are not finite", "shorten the time step"
         where = f", scenario {scenario!r}" if self.design.scenarios else ""
         raise SimulationError(
-            f"{len(failed)} of {len(result.status)} members are not finite; member {member}{where}: {found}; "
-            'shorten the time step, mend the equation, or pass errors="flag" to keep the others'
+            f"{len(failed)} of {len(result.status)} members {what}; member {member}{where}: {found}; "
+            f'{remedy}, mend the equation, or pass errors="flag" to keep the others'
         )
 
     def dataset(self, results: Mapping[str, _Result]) -> xr.Dataset:
@@ -295,9 +332,7 @@ class _Run:
                 shared = name not in changed
                 values = rows[0] if shared else join(rows)
                 coords[name] = labelled(model, name, values, (MEMBER,) if shared else dims[:-1])
-        attributes = provenance(
-            model, self.program, self.grid, design, self.settings.method, noise=self.settings.noise
-        )
+        attributes = provenance(model, self.program, self.grid, design, self.settings)
         return xr.Dataset(data, coords=coords, attrs=attributes)
 
     def _array(self, array: Array, result: _Result) -> Floats:

@@ -6,6 +6,7 @@ operation looks across members.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +18,13 @@ import numpy.typing as npt
 
 from villageflow.errors import DesignError
 from villageflow.integrate.kernel import kernel, selected_isa
+from villageflow.integrate.methods import METHODS
 from villageflow.program.noise import Noise, stream_keys
 from villageflow.program.program import SCALARS, Program
 from villageflow.timegrid import TimeGrid
 
-METHODS: Final = ("euler", "rk4")
 DEFAULT_BLOCK: Final = 128
+DEFAULT_TOLERANCE: Final = 1e-6
 _ALIGN: Final = 8  # doubles in a cache line
 
 Progress = Callable[[int, int], None]
@@ -30,11 +32,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How to run, none of which moves a bit except `method` and `noise`.
+    """How to run, none of which moves a bit except `method`, `noise` and, of an adaptive method, `tolerance`.
 
     Attributes
     ----------
-    method : {"euler", "rk4"}
+    method : {"euler", "rk4", "dopri5"}
     n_threads : int
     block : int
         Members that go through the tape together.
@@ -44,6 +46,8 @@ class RunSettings:
         Called with (members done, members in all), from the calling thread.
     noise : Noise
         Random numbers, and values of ``program.given``.
+    tolerance : (float, float)
+        Error that an adaptive method allows in one step: relative, and absolute in the unit of each stock.
     """
 
     method: str = "euler"
@@ -52,6 +56,7 @@ class RunSettings:
     isa: str | None = None
     progress: Progress | None = None
     noise: Noise = field(default_factory=Noise)
+    tolerance: tuple[float, float] = (DEFAULT_TOLERANCE, DEFAULT_TOLERANCE)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -60,17 +65,20 @@ class RunSettings:
             raise DesignError(f"n_threads is {self.n_threads!r}; it must be at least 1")
         if self.block < 1:
             raise DesignError(f"block is {self.block!r}; it must be at least 1")
+        for value in self.tolerance:
+            if not (math.isfinite(value) and value > 0):
+                raise DesignError(f"tolerance is {value!r}; it must be a number greater than 0, such as 1e-6")
 
 
 def run_program(
     program: Program, grid: TimeGrid, parameters: npt.NDArray[np.float64], *, settings: RunSettings
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Run every member.
+    """Run every member with fixed steps.
 
     Parameters
     ----------
     program : Program
-        What to run.
+        What to run, without a clock.
     grid : TimeGrid
         When.
     parameters : (n_parameters, n_members) float64, C order
@@ -91,23 +99,34 @@ def run_program(
     out = np.empty((len(program.saves), len(grid.save_steps()), n_members))
     healthy = np.zeros(n_members, dtype=np.uint8)
     runner = _BlockRunner(program, grid, parameters, settings, out, healthy)
+    each_block(runner.run, n_members, settings)
+    return out, healthy.astype(bool)
+
+
+def each_block(run: Callable[[int], int], n_members: int, settings: RunSettings) -> None:
+    """Call ``run(first member)``, which returns how many members it ran, for every block."""
     starts = range(0, n_members, settings.block)
+    done = 0
     if settings.n_threads == 1 or len(starts) <= 1:
         for start in starts:
-            runner.run(start)
-            _report(settings, min(start + settings.block, n_members), n_members)
-        return out, healthy.astype(bool)
-    done = 0
+            done += run(start)
+            _report(settings, done, n_members)
+        return
     with ThreadPoolExecutor(settings.n_threads) as pool:
-        for members in pool.map(runner.run, starts):
+        for members in pool.map(run, starts):
             done += members
             _report(settings, done, n_members)
-    return out, healthy.astype(bool)
 
 
 def _report(settings: RunSettings, done: int, total: int) -> None:
     if settings.progress is not None:
         settings.progress(done, total)
+
+
+def register_width(n_members: int, settings: RunSettings) -> int:
+    """Doubles from one register to the next: members of a block, up to a whole number of cache lines."""
+    width = min(settings.block, max(n_members, 1))
+    return -(-width // _ALIGN) * _ALIGN
 
 
 class _BlockRunner:
@@ -125,10 +144,8 @@ class _BlockRunner:
         self._kernel = kernel(settings.isa or selected_isa())
         self._program, self._grid, self._settings = program, grid, settings
         self._parameters, self._out, self._healthy = np.ascontiguousarray(parameters), out, healthy
-        width = min(settings.block, max(parameters.shape[1], 1))
-        self._stride = -(-width // _ALIGN) * _ALIGN
-        self._grid_scalars = np.array([grid.start, grid.start, grid.start, grid.stop, grid.step, grid.save_every])
-        assert len(self._grid_scalars) == len(SCALARS)
+        self._stride = register_width(parameters.shape[1], settings)
+        self._grid_scalars = grid_scalars(grid)
         self._save_steps = grid.save_steps()
         noise, n_members = settings.noise, parameters.shape[1]
         self._keys = stream_keys(noise.seed, program.streams)
@@ -140,9 +157,9 @@ class _BlockRunner:
         if not hasattr(self._local, "spaces"):
             program, stride = self._program, self._stride
             self._local.spaces = (
-                _aligned(program.n_vectors * stride),
+                aligned(program.n_vectors * stride),
                 np.empty(len(program.scalars)),
-                _aligned(2 * len(program.stocks) * stride),
+                aligned(2 * len(program.stocks) * stride),
             )
             self._local.delay_work = np.empty(1)
             self._local.delay_lengths = np.empty(max(len(program.delays) * stride, 1), dtype=np.int64)
@@ -178,7 +195,14 @@ def _stacked(series: list[npt.NDArray[np.float64]], shape: tuple[int, int]) -> n
     return stacked
 
 
-def _aligned(size: int) -> npt.NDArray[np.float64]:
+def grid_scalars(grid: TimeGrid) -> npt.NDArray[np.float64]:
+    """What the kernel writes to the registers of `SCALARS`."""
+    scalars = np.array([grid.start, grid.start, grid.start, grid.stop, grid.step, grid.save_every])
+    assert len(scalars) == len(SCALARS)
+    return scalars
+
+
+def aligned(size: int) -> npt.NDArray[np.float64]:
     """A buffer that begins at a cache line, at least one double long."""
     raw = np.empty(size + 2 * _ALIGN)
     offset = (-raw.ctypes.data // 8) % _ALIGN

@@ -7,11 +7,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from villageflow.errors import DesignError, did_you_mean
+from villageflow.errors import DesignError, UnsupportedError, did_you_mean
 from villageflow.ir.model import Kind, Model
+from villageflow.program.events import Breaks, Event
 from villageflow.program.graph import Graph, Rate, Value, build_graph
 from villageflow.program.opcodes import CODES, LISTED, SCALAR_VECTOR, SWAPPED, TERNARY, VECTOR_SCALAR
-from villageflow.program.program import SCALARS, SEGMENTS, Program
+from villageflow.program.program import SCALARS, SEGMENTS, Clock, Program
 from villageflow.program.tables import pack_tables
 from villageflow.program.tangent import differentiate, tangent_name
 
@@ -19,7 +20,8 @@ _LEAVES = ("parameter", "stock", "delay")
 
 
 def compile_model(
-    model: Model, *, varied: Collection[str] = (), saves: Sequence[str] = (), given: Collection[str] = ()
+    model: Model, *, varied: Collection[str] = (), saves: Sequence[str] = (), given: Collection[str] = (),
+    adaptive: bool = False,
 ) -> Program:
     """Compile a model for a set of varied constants and saved variables.
 
@@ -33,18 +35,27 @@ def compile_model(
         Variables to store; only what they depend on is computed.
     given : collection of str
         Auxiliaries whose values are supplied when the program runs, instead of their equations.
+    adaptive : bool
+        For a method that chooses its steps. All stocks are computed then, so that what is saved moves no step.
 
     Returns
     -------
     Program
+
+    Raises
+    ------
+    UnsupportedError
+        If `adaptive`, for what is defined per time step.
     """
     check_names(model, varied, saves)
-    return _compiled(model, tuple(varied), tuple(saves), frozenset(given))
+    return _compiled(model, tuple(varied), tuple(saves), frozenset(given), adaptive)
 
 
 @lru_cache(maxsize=64)
-def _compiled(model: Model, varied: tuple[str, ...], saves: tuple[str, ...], given: frozenset[str]) -> Program:
-    return _Emitter(build_graph(model, frozenset(varied), given), varied, saves).program()
+def _compiled(
+    model: Model, varied: tuple[str, ...], saves: tuple[str, ...], given: frozenset[str], adaptive: bool
+) -> Program:
+    return _Emitter(build_graph(model, frozenset(varied), given, adaptive=adaptive), varied, saves).program()
 
 
 def compile_tangents(
@@ -118,6 +129,8 @@ class _Emitter:
         self.n_vectors = 0
         self.free: list[int] = []
         self.lists: list[int] = []
+        self.events: list[Event] = []
+        self.event_values: list[int] = []
 
     # -- what is needed ---------------------------------------------------------------------------
 
@@ -135,11 +148,12 @@ class _Emitter:
         """Stocks, holds and delays that the saved variables depend on, and the values of each segment."""
         graph = self.graph
         roots = [graph.step[name] for name in self.saves]
-        stocks: set[str] = set()
+        flows = [graph.flows[name] for name in graph.model.stocks] if graph.adaptive else []
+        stocks: set[str] = set(graph.model.stocks) if graph.adaptive else set()
         delays: set[str] = set()
         states: list[int] = []
         seen: set[int] = set()
-        todo = list(roots)
+        todo = [*roots, *flows]
         while todo:
             fresh = self._reach(todo, seen)
             seen |= fresh
@@ -168,6 +182,19 @@ class _Emitter:
         starts += [value for name in self.delays for value in graph.delay_start[name]]
         self.start = self._reach(starts, set())
         self.roots = roots
+        if graph.adaptive:
+            self._select_events()
+
+    def _select_events(self) -> None:
+        """Events of the whole model, whatever is saved; refuses what an adaptive run cannot compute."""
+        values = self.graph.values
+        refused = {i for i, value in enumerate(values) if value.kind == "refused"}
+        if needed := sorted(refused & (self.start | self.lane | self.save)):
+            raise UnsupportedError(_refusal(self.graph.model, [values[i] for i in needed]))
+        events = dict.fromkeys(self.graph.events)
+        self.events = [event for event in events if not refused & self._reach(list(event.values()), set())]
+        self.event_values = [value for event in self.events for value in event.values()]
+        self.start |= self._reach(self.event_values, set())
 
     # -- registers --------------------------------------------------------------------------------
 
@@ -263,13 +290,16 @@ class _Emitter:
             self.vector_slot[graph.step[name]] = self.delay_slot[name]
         for index in self.holds:
             self.vector_slot[index] = self._persistent()
+        if graph.adaptive:
+            self.vector_slot[graph.scalar("time")] = self._persistent()
+            self.vector_slot[graph.scalar("step_time")] = self._persistent()
 
     def _emit_members(self, everything: set[int]) -> None:
         """Values of the member, and initial values. What later segments read keeps its register."""
         values = self.graph.values
         order = [i for i in sorted(everything) if values[i].rate is Rate.MEMBER and self._is_computed(i)]
         kept = {i for user in self.lane | self.save for i in (*values[user].operands, user)} | set(self.roots)
-        kept |= set(self.flows) | set(self.inputs) | set(self.starts)
+        kept |= set(self.flows) | set(self.inputs) | set(self.starts) | set(self.event_values)
         self._emit_sequence([("member", index) for index in order], kept)
 
     def _emit_starts(self) -> None:
@@ -285,6 +315,7 @@ class _Emitter:
             self._start_register(delay_time, slots[0])
             self._start_register(initial, slots[1])
             self.delay_start_slots.append(slots)
+        self.clock = self._emit_clock() if graph.adaptive else None
         self.free.clear()  # starting values were the last readers; later segments number their own temporaries
 
     def _start_register(self, index: int, slot: int) -> None:
@@ -292,6 +323,19 @@ class _Emitter:
             self.code["member"].append((CODES["FILL"], slot, self._scalar(index), 0, 0))
         else:
             self.code["member"].append((CODES["COPY"], slot, self.vector_slot[index], 0, 0))
+
+    def _emit_clock(self) -> Clock:
+        """The clocks of an adaptive run and its events, whose times are values of the member."""
+        rows = []
+        for event in self.events:
+            slots = [self._vector(value) for value in event.values()]
+            table = event.table if isinstance(event, Breaks) else -1
+            rows.append((table, *slots, *[-1] * (3 - len(slots))))
+        slot = self.vector_slot
+        return Clock(
+            slot[self.graph.scalar("time")], slot[self.graph.scalar("step_time")],
+            np.array(rows, dtype=np.int32).reshape(-1, 4),
+        )
 
     def _emit_lanes(self) -> tuple[list[int], list[int]]:
         values = self.graph.values
@@ -383,4 +427,21 @@ class _Emitter:
             tables=pack_tables(self.graph.tables),
             streams=tuple(self.streams),
             given=tuple(self.given),
+            clock=self.clock,
         )
+
+
+def _refusal(model: Model, refused: list[Value]) -> str:
+    """One sentence for everything that an adaptive run cannot compute; labels are pairs of owner and construct."""
+    uses: dict[str, None] = {}
+    for value in refused:
+        assert isinstance(value.label, tuple)
+        owner, what = value.label
+        owner = owner.removeprefix("#").split(" ")[0]
+        written = model.variables[owner].name if owner in model.variables else owner
+        uses[f"{written!r} uses {what}"] = None
+    listed = list(uses)
+    shown = "; ".join(listed[:6]) + (f"; and {len(listed) - 6} more" if len(listed) > 6 else "")
+    return (
+        f"model {model.name!r} cannot run with steps of variable length: {shown}; run it with method euler or rk4"
+    )

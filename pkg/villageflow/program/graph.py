@@ -12,6 +12,7 @@ from villageflow.ir.model import CONTROL_IDS, Model
 from villageflow.ir.nodes import Call, Expr, Num, Ref, Table, TableCall, Uniform
 from villageflow.ir.walk import fold, nodes, rebuild
 from villageflow.program.distributions import compose_random
+from villageflow.program.events import PER_STEP, SAME_TIME, Event, Line, declare_events, look_up, operate
 from villageflow.program.opcodes import SWAPPED
 from villageflow.program.reference import scalar_operation
 
@@ -43,8 +44,8 @@ class Value:
     Attributes
     ----------
     kind : str
-        ``literal``, ``scalar``, ``parameter``, ``stock``, ``delay`` (leaves), ``hold``, or the name of an operation,
-        of which ``GIVEN`` has no operand.
+        ``literal``, ``scalar``, ``parameter``, ``stock``, ``delay``, ``clock``, ``refused`` (leaves), ``hold``, or the
+        name of an operation, of which ``GIVEN`` has no operand.
     operands : tuple of int
         Indices of other values.
     label : object
@@ -90,10 +91,18 @@ class Graph:
     non_negative : dict of str to str
         Stocks that a step sets to zero where another, or the stock itself, would fall below zero.
     tables : list of Table
+    adaptive : bool
+        For runs that choose their steps: the clocks are registers of the member, and what is defined per time step is
+        refused where a program needs it.
+    events : list of Event
+        Times that the steps of an adaptive run land on.
+    lines, beside : dict
+        Values of an adaptive run that are lines over time, and what they are with the middle of the step for time.
     """
 
     model: Model
     varied: frozenset[str]
+    adaptive: bool = False
     values: list[Value] = field(default_factory=list)
     step: dict[str, int] = field(default_factory=dict)
     start: dict[str, int] = field(default_factory=dict)
@@ -103,6 +112,10 @@ class Graph:
     delay_input: dict[str, int] = field(default_factory=dict)
     delay_start: dict[str, tuple[int, int]] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    lines: dict[int, Line] = field(default_factory=dict)
+    beside: dict[int, int] = field(default_factory=dict)
+    owner: str = ""
     _known: dict[tuple[object, ...], int] = field(default_factory=dict)
     _table_index: dict[Table, int] = field(default_factory=dict)
 
@@ -112,10 +125,20 @@ class Graph:
         return self._value("literal", (), value, Rate.LITERAL, struct.pack("<d", value))
 
     def scalar(self, name: str) -> int:
+        if self.adaptive and name in (TIME, "step_time"):
+            return self.leaf("clock", name, Rate.LANE)
         return self._value("scalar", (), name, Rate.TIME if name in (TIME, "step_time") else Rate.RUN, name)
 
     def leaf(self, kind: str, name: str, rate: Rate) -> int:
         return self._value(kind, (), name, rate, name)
+
+    def refuse(self, what: str) -> int:
+        """A value that no adaptive run may need; the equation at hand and `what` it uses say why."""
+        return self._value("refused", (), (self.owner, what), Rate.MEMBER, (self.owner, what))
+
+    def is_steady(self, index: int) -> bool:
+        """Whether a value stays the same during a run."""
+        return self.values[index].rate <= Rate.MEMBER
 
     def op(self, operation: str, *operands: int) -> int:
         """The value of an operation, folded where all operands are literals."""
@@ -128,19 +151,27 @@ class Graph:
             operands = (operands[1], operands[0])
         return self._value(operation, operands, None, _join(value.rate for value in values), None)
 
-    def table(self, table: Table, argument: int) -> int:
+    def table_number(self, table: Table) -> int:
         index = self._table_index.setdefault(table, len(self.tables))
         if index == len(self.tables):
             self.tables.append(table)
+        return index
+
+    def table(self, table: Table, argument: int) -> int:
+        index = self.table_number(table)
         rate = max(self.values[argument].rate, Rate.RUN)
         return self._value("TABLE", (argument,), index, rate, index)
 
     def uniform(self, stream: str, seed: int, *, at_start: bool) -> int:
         """A random number. Two calls are two values however equal they look; at the start it is that of step 0."""
+        if self.adaptive:
+            return self.refuse("a random function, which draws once a time step")
         return self._value("UNIFORM", (seed,), stream, _varying(at_start), (stream, at_start))
 
     def given(self, name: str, *, at_start: bool) -> int:
         """A variable whose values are supplied; at the start it has that of step 0."""
+        if self.adaptive:
+            return self.refuse("a supplied series, which has one value for each time step")
         return self._value("GIVEN", (), name, _varying(at_start), (name, at_start))
 
     def _value(self, kind: str, operands: tuple[int, ...], label: object, rate: Rate, key: object) -> int:
@@ -153,6 +184,8 @@ class Graph:
 
     def hold(self, name: str, condition: int, source: int) -> int:
         """The held value of SAMPLE IF TRUE."""
+        if self.adaptive:
+            return self.refuse("SAMPLE IF TRUE, which samples once a time step")
         return self._value("hold", (condition, source), name, Rate.LANE, name)
 
     def expression(self, expr: Expr, *, at_start: bool) -> int:
@@ -163,10 +196,13 @@ class Graph:
             match item:
                 case Num(value):
                     return self.literal(value)
+                case Ref("time_step") if self.adaptive:
+                    return self.refuse("TIME STEP")
                 case Ref(name):
                     return names[name]
                 case TableCall(table):
-                    return self.table(self.model.lookups[table] if isinstance(table, str) else table, operands[0])
+                    points = self.model.lookups[table] if isinstance(table, str) else table
+                    return (look_up if self.adaptive else Graph.table)(self, points, operands[0])
                 case Uniform(stream):
                     return self.uniform(stream, operands[0], at_start=at_start)
                 case Call("power", (_, Num(2.0))):  # by how it is written: a constant of 2 is no special case
@@ -227,9 +263,9 @@ def _controls_at(model: Model, given: Mapping[str, float], now: float | None = N
     return {name: float(graph.values[graph.start[name]].label) for name in CONTROL_IDS}  # type: ignore[arg-type]
 
 
-def build_graph(model: Model, varied: frozenset[str], given: frozenset[str]) -> Graph:
+def build_graph(model: Model, varied: frozenset[str], given: frozenset[str], *, adaptive: bool = False) -> Graph:
     """Every value of a model: initial values first, then auxiliaries, flows, holds and delays."""
-    graph = Graph(model, varied)
+    graph = Graph(model, varied, adaptive)
     for name, value in model.constants.items():
         index = graph.leaf("parameter", name, Rate.MEMBER) if name in varied else graph.literal(value)
         graph.step[name] = graph.start[name] = index
@@ -237,7 +273,11 @@ def build_graph(model: Model, varied: frozenset[str], given: frozenset[str]) -> 
         if name not in model.auxiliaries:  # else it moves with time
             graph.step[name] = graph.start[name] = graph.scalar(name)
     graph.step[TIME], graph.start[TIME] = graph.scalar(TIME), graph.scalar("initial_time")
+    if adaptive:
+        graph.lines[graph.step[TIME]] = Line(graph.literal(1.0), graph.literal(0.0))
+        graph.beside[graph.step[TIME]] = graph.scalar("step_time")
     for name in sorted(given):
+        graph.owner = name
         graph.start[name], graph.step[name] = graph.given(name, at_start=True), graph.given(name, at_start=False)
     _add_start(graph, model)
     _add_steps(graph, model)
@@ -246,13 +286,16 @@ def build_graph(model: Model, varied: frozenset[str], given: frozenset[str]) -> 
 
 def _add_start(graph: Graph, model: Model) -> None:
     for name in model.initial_order:
+        graph.owner = name
         expr = model.start_expression(name)
         if name not in graph.start and expr is not None:
             graph.start[name] = graph.expression(expr, at_start=True)
     for name, stock in model.stocks.items():
+        graph.owner = name
         if name not in graph.start:
             graph.start[name] = graph.expression(stock.initial, at_start=True)
     for name, initial in model.initials.items():
+        graph.owner = name
         graph.step[name] = graph.start[name] = graph.expression(initial, at_start=True)
     for name, hold in model.holds.items():
         graph.hold_start[name] = graph.expression(hold.initial, at_start=True)
@@ -263,13 +306,22 @@ def _add_start(graph: Graph, model: Model) -> None:
 
 
 def _add_steps(graph: Graph, model: Model) -> None:
-    for name in model.stocks:
-        graph.step[name] = graph.leaf("stock", name, Rate.LANE)
+    for name, stock in model.stocks.items():
+        graph.owner = name
+        graph.step[name] = (
+            graph.refuse("a stock that each step keeps from falling below zero")
+            if graph.adaptive and stock.non_negative else graph.leaf("stock", name, Rate.LANE)
+        )
     for name in model.delays:
-        graph.step[name] = graph.leaf("delay", name, Rate.LANE)
+        graph.owner = name
+        graph.step[name] = (
+            graph.refuse("DELAY FIXED or PREVIOUS, which hold a whole number of time steps") if graph.adaptive
+            else graph.leaf("delay", name, Rate.LANE)
+        )
     for name in model.step_order:
         if name in graph.step:
             continue  # it is supplied
+        graph.owner = name
         if name in model.holds:
             hold = model.holds[name]
             graph.step[name] = graph.hold(
@@ -278,6 +330,7 @@ def _add_steps(graph: Graph, model: Model) -> None:
         else:
             graph.step[name] = graph.expression(model.auxiliaries[name], at_start=False)
     for name, stock in model.stocks.items():
+        graph.owner = name
         graph.flows[name] = graph.expression(stock.net_flow, at_start=False)
         if stock.non_negative:
             graph.non_negative[name] = name
@@ -303,8 +356,15 @@ def compose(graph: Graph, function: str, operands: tuple[int, ...], *, at_start:
     steps only, also inside the stages of a higher-order method, and ``0.1 * 30`` is not before 3.
     """
     op, literal = graph.op, graph.literal
+
+    def apply(operation: str, *values: int) -> int:
+        """What an equation does with time may make events; what a function does inside does not."""
+        return operate(graph, operation, values) if graph.adaptive else op(operation, *values)
+
+    if graph.adaptive and function in PER_STEP:
+        return graph.refuse(PER_STEP[function])
     if function in _OPERATION:
-        return op(_OPERATION[function], *operands)
+        return apply(_OPERATION[function], *operands)
     if function.startswith("random_"):
         return compose_random(graph, function, operands)
     match function:
@@ -317,17 +377,20 @@ def compose(graph: Graph, function: str, operands: tuple[int, ...], *, at_start:
             return op("IF_THEN_ELSE", op("EQUAL", bottom, literal(0.0)), otherwise, op("DIVIDE", top, bottom))
         case "quantum":
             value, step = operands
-            whole = op("MULTIPLY", step, op("INTEGER", op("DIVIDE", value, step)))
+            ratio = apply("DIVIDE", value, step)
+            whole = op("MULTIPLY", step, apply("INTEGER", ratio))
             return op("IF_THEN_ELSE", op("GREATER", step, literal(0.0)), whole, value)
         case "get_time_value":
             since = op("EQUAL", operands[0], literal(0.0))
             now = graph.scalar("initial_time" if at_start else TIME)
-            return op("ADD", op("IF_THEN_ELSE", since, now, graph.scalar("initial_time")), operands[1])
+            return apply("ADD", op("IF_THEN_ELSE", since, now, graph.scalar("initial_time")), operands[1])
         case "log":
             return op("DIVIDE", op("LN", operands[0]), op("LN", operands[1]))
         case "log10":
             return op("DIVIDE", op("LN", operands[0]), op("LN", literal(10.0)))
         case "ramp" | "ramp_unending":
+            if graph.adaptive and not at_start and not declare_events(graph, function, operands):
+                return graph.refuse("RAMP at times that depend on a stock or on time")
             time = graph.scalar("initial_time" if at_start else TIME)
             until = op("MIN", time, operands[2]) if function == "ramp" else time
             return op("MULTIPLY", operands[0], op("MAX", op("SUBTRACT", until, operands[1]), literal(0.0)))
@@ -336,8 +399,11 @@ def compose(graph: Graph, function: str, operands: tuple[int, ...], *, at_start:
 
 def _event(graph: Graph, function: str, operands: tuple[int, ...], *, at_start: bool) -> int:
     op, literal = graph.op, graph.literal
+    if graph.adaptive and not at_start and not declare_events(graph, function, operands):
+        return graph.refuse(f"{function.upper().replace('_', ' ')} at times that depend on a stock or on time")
     step = graph.scalar("time_step")
-    now = op("ADD", graph.scalar("initial_time" if at_start else "step_time"), op("MULTIPLY", step, literal(0.5)))
+    tolerance = op("MULTIPLY", step, literal(SAME_TIME if graph.adaptive else 0.5))
+    now = op("ADD", graph.scalar("initial_time" if at_start else "step_time"), tolerance)
 
     def begun(start: int) -> int:
         return op("GREATER", now, start)
@@ -350,6 +416,12 @@ def _event(graph: Graph, function: str, operands: tuple[int, ...], *, at_start: 
         return op("AND", begun(start), op("LESS", since, width))
 
     def at_least_a_step(width: int) -> int:
+        if graph.adaptive:  # a width of 0 would mean one time step; a parameter of 0 fails its member
+            literally = graph.values[width].label if graph.values[width].rate is Rate.LITERAL else None
+            return (
+                graph.refuse("a PULSE of width 0, which lasts one time step") if literally == 0.0
+                else op("IF_THEN_ELSE", op("EQUAL", width, literal(0.0)), literal(math.nan), width)
+            )
         return op("IF_THEN_ELSE", op("EQUAL", width, literal(0.0)), step, width)
 
     match function, operands:

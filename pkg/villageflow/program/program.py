@@ -72,6 +72,24 @@ class Tables:
 
 
 @dataclass(frozen=True)
+class Clock:
+    """What a run adds that chooses its steps: time as registers of each member, and the events steps land on.
+
+    Attributes
+    ----------
+    time, step_time : int
+        Vector registers of the time of a stage and of the middle of its step.
+    events : (n_events, 4) int32
+        A table or -1, then vector registers or -1. Without a table: the first time, the period and the last time.
+        With one: slope and offset of its argument over time.
+    """
+
+    time: int
+    step_time: int
+    events: Ints
+
+
+@dataclass(frozen=True)
 class Program:
     """A compiled model for one choice of varied parameters and saved variables.
 
@@ -103,6 +121,8 @@ class Program:
         Streams of random numbers, see `ir.nodes.Uniform`; empty where nothing that is saved draws.
     given : tuple of str
         Variables whose values are supplied when the program runs.
+    clock : Clock or None
+        None for a program of fixed steps.
     digest : str
         SHA-256 over everything above.
     """
@@ -124,6 +144,7 @@ class Program:
     tables: Tables
     streams: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
+    clock: Clock | None = None
 
     def __post_init__(self) -> None:
         _validate(self)
@@ -142,6 +163,8 @@ class Program:
         h.update(repr((self.n_vectors, self.parameters, self.stocks, self.saves)).encode())
         if self.streams or self.given:
             h.update(repr((self.streams, self.given)).encode())
+        if self.clock is not None:
+            h.update(repr((self.clock.time, self.clock.step_time, self.clock.events.tolist())).encode())
         return h.hexdigest()
 
     @property
@@ -187,14 +210,37 @@ def _validate(program: Program) -> None:
     if missing:
         raise ProgramError(f"vector register {min(missing)} holds a state but the member segment does not write it")
     vector_written |= delay_outputs
+    states = delay_outputs | set(program.stock_slots.tolist())
+    if program.clock is not None:
+        states |= _validate_clock(program, program.clock, vector_written)
+        vector_written |= states
     _validate_segment(program, "time", scalar_written, n_scalars, scalar_written)
     for name in ("lane", "save"):
         _validate_segment(program, name, vector_written, program.n_vectors, scalar_written)
-    states = delay_outputs | set(program.stock_slots.tolist())
     for name in ("lane", "save"):
         if overwritten := states & {int(row[1]) for row in program.segment(name)}:
             raise ProgramError(f"segment {name!r} writes register {min(overwritten)}, which holds a stock or a delay")
     _validate_outputs(program, vector_written)
+
+
+def _validate_clock(program: Program, clock: Clock, member_written: set[int]) -> set[int]:
+    """The registers of the clocks, which nothing else may write; events are known before the run."""
+    clocks = {clock.time, clock.step_time}
+    if len(clocks) < 2 or clocks & member_written or not all(0 <= slot < program.n_vectors for slot in clocks):
+        raise ProgramError(f"the clocks are in registers {clock.time} and {clock.step_time}, which others use")
+    held = len(program.segment("time")) or (program.segment("lane")[:, 0] == CODES["HOLD"]).any()
+    if held or len(program.delays) or len(program.non_negative) or program.streams or program.given:
+        raise ProgramError(
+            "a program with clocks has a delay, a hold, a non-negative stock, random numbers, a supplied series or a "
+            "time segment, all of which go by fixed steps"
+        )
+    for table, *slots in clock.events.tolist():
+        used = [slot for slot in slots if slot >= 0]
+        if table >= len(program.tables.below) or slots[0] < 0 or (table >= 0 and len(used) != 2):
+            raise ProgramError(f"event {[table, *slots]} is malformed")
+        if missing := set(used) - member_written:
+            raise ProgramError(f"an event reads register {min(missing)}, which the member segment does not write")
+    return clocks
 
 
 def _validate_segment(program: Program, name: str, written: set[int], n_slots: int, scalars: set[int]) -> None:

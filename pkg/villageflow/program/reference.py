@@ -131,10 +131,10 @@ def run_reference(
     (n_saves, n_times) array
         The saved variables at ``grid.save_times()``.
     """
-    return _Run(program, grid, parameters, noise or Noise(), member).trajectory(method)
+    return MemberRun(program, grid, parameters, noise or Noise(), member).trajectory(method)
 
 
-class _Run:
+class MemberRun:
     """Registers and memory of one member."""
 
     def __init__(
@@ -153,8 +153,8 @@ class _Run:
         }
         for slot, name in enumerate(SCALARS):
             self.scalar[slot] = values.get(name, grid.start)
-        self._execute("run", self.scalar, 0)
-        self._execute("member", self.vector, 0)
+        self.execute("run", self.scalar, 0)
+        self.execute("member", self.vector, 0)
         self.buffers = [self._buffer(*row) for row in program.delays.tolist()]
 
     def _buffer(self, output: int, source: int, delay_time: int, initial: int) -> list[float]:
@@ -173,7 +173,7 @@ class _Run:
             for (_, source, *_), buffer in zip(program.delays.tolist(), self.buffers, strict=True):
                 buffer[k % len(buffer)] = self.vector[source]
             if k in steps:
-                self._execute("save", self.vector, 0)
+                self.execute("save", self.vector, 0)
                 out[:, steps.index(k)] = [
                     (self.scalar if is_scalar else self.vector)[slot] for is_scalar, slot in program.save_slots.tolist()
                 ]
@@ -190,34 +190,34 @@ class _Run:
 
     def _take_step(self, k: int, flows: list[float], method: str) -> None:
         step = self.grid.step
-        before = self._stocks()
+        before = self.stocks()
         if method == "euler":
-            self._set_stocks([x + step * f for x, f in zip(before, flows, strict=True)])
+            self.set_stocks([x + step * f for x, f in zip(before, flows, strict=True)])
             return
         half, sixth = 0.5 * step, step / 6.0
         total = flows
         for offset, weight, reach in ((0.5, 2.0, half), (0.5, 2.0, half), (1.0, 1.0, step)):
-            self._set_stocks([x + reach * f for x, f in zip(before, flows, strict=True)])
+            self.set_stocks([x + reach * f for x, f in zip(before, flows, strict=True)])
             flows = self._stage(k, offset, first=False)
             total = [t + weight * f for t, f in zip(total, flows, strict=True)]
-        self._set_stocks([x + sixth * t for x, t in zip(before, total, strict=True)])
+        self.set_stocks([x + sixth * t for x, t in zip(before, total, strict=True)])
 
     def _stage(self, k: int, offset: float, *, first: bool) -> list[float]:
         self.scalar[0] = self.grid.start + (k + offset) * self.grid.step
         self.scalar[1] = self.grid.start + k * self.grid.step
         self.step = k
-        self._execute("time", self.scalar, 0)
-        self._execute("lane", self.vector, 0 if first else 1)
+        self.execute("time", self.scalar, 0)
+        self.execute("lane", self.vector, 0 if first else 1)
         return [self.vector[slot] for slot in self.program.flow_slots.tolist()]
 
-    def _stocks(self) -> list[float]:
+    def stocks(self) -> list[float]:
         return [self.vector[slot] for slot in self.program.stock_slots.tolist()]
 
-    def _set_stocks(self, values: list[float]) -> None:
+    def set_stocks(self, values: list[float]) -> None:
         for slot, value in zip(self.program.stock_slots.tolist(), values, strict=True):
             self.vector[slot] = value
 
-    def _execute(self, segment: str, registers: list[float], stage: int) -> None:
+    def execute(self, segment: str, registers: list[float], stage: int) -> None:
         for op, dst, a, b, c in self.program.segment(segment).tolist():
             name = NAMES[op]
             if name == "HOLD":

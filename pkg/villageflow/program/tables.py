@@ -16,7 +16,7 @@ def pack_tables(tables: Sequence[Table]) -> Tables:
     """All tables of a program as one array of breakpoints."""
     offsets, points, below = [0], [], []
     for table in tables:
-        rows, slope_below = _breakpoints(table)
+        rows, slope_below = breakpoints(table)
         points += rows
         below.append(slope_below)
         offsets.append(len(points))
@@ -29,7 +29,7 @@ def pack_tables(tables: Sequence[Table]) -> Tables:
 
 def slope_table(table: Table) -> Table:
     """The derivative of a table: the slope of the piece in use, at a breakpoint that of the piece to its right."""
-    rows, below = _breakpoints(table)
+    rows, below = breakpoints(table)
     first = max(float(np.nextafter(table.x[0], -np.inf)), -sys.float_info.max)
     x, slopes = (first, *(row[0] for row in rows)), (below, *(row[2] for row in rows))
     return Table(x, slopes, Extrapolation.CLAMP, Interpolation.HOLD_BACKWARD)
@@ -43,7 +43,8 @@ def jumps(table: Table) -> bool:
     return steps or table.interpolation is not Interpolation.LINEAR
 
 
-def _breakpoints(table: Table) -> tuple[list[tuple[float, float, float]], float]:
+def breakpoints(table: Table) -> tuple[list[tuple[float, float, float]], float]:
+    """Rows of x, y and the slope to the right, and the slope to the left of the first."""
     x, y = table.x, table.y
     slopes = [
         (y1 - y0) / (x1 - x0) if x1 > x0 else 0.0 for x0, x1, y0, y1 in zip(x, x[1:], y, y[1:], strict=False)
