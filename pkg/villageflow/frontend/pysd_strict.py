@@ -14,6 +14,9 @@ import math
 import warnings
 from typing import Any
 
+from villageflow.frontend.peg import QuickVisitor, numbered, quick
+from villageflow.frontend.text import MAX_NESTING
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of what the translators themselves import
     from pysd.translators.structures import abstract_expressions as ae
@@ -30,7 +33,7 @@ _INTERNAL = frozenset({
 """Names of the translators' own building blocks, which they would let an equation call."""
 
 
-class _StrictEquation:
+class _StrictEquation(QuickVisitor):
     """What both equation visitors read otherwise than the modelling languages do, or read without a complaint."""
 
     elements: dict[str, Any]
@@ -47,6 +50,8 @@ class _StrictEquation:
         ids = "".join(parts).strip().split("^")
         if len(ids) == 1 and ids[0] not in self.negatives:
             return ids[0]
+        if len(ids) > MAX_NESTING:
+            raise ValueError(f"more than {MAX_NESTING} powers in a row; simplify the equation")
         result: Any = None
         for item in reversed(ids):
             operand = self.elements[item]
@@ -54,36 +59,35 @@ class _StrictEquation:
             if item in self.negatives:
                 self.negatives.remove(item)
                 result = ae.ArithmeticStructure(["negative"], (result,))
-        return self.add_element(result)  # type: ignore[attr-defined]
+        return self.add_element(result)
 
     def visit_array(self, node: Any, parts: list[str]) -> Any:
         """A list of numbers; the grammar also takes ``1 + 2`` for one, which is a sum."""
         if "," in node.text or ";" in node.text:
-            return super().visit_array(node, parts)  # type: ignore[misc]
+            return super().visit_array(node, parts)
         terms = [child.children[0].text for child in node.children[0].children]
         if not all(term.lstrip()[0] in "+-" for term in terms[1:]):
             raise ValueError(f"{node.text.strip()!r} has numbers without an operator or comma between them")
         values = [_literal("".join(term.split())) for term in terms]
-        total = values[0]
-        for value in values[1:]:
-            operator = "+" if math.copysign(1.0, value) > 0 else "-"
-            total = ae.ArithmeticStructure([operator], (total, abs(value)))
-        return self.add_element(total)  # type: ignore[attr-defined]
+        if len(values) == 1:
+            return self.add_element(values[0])
+        operators = ["+" if math.copysign(1.0, value) > 0 else "-" for value in values[1:]]
+        return self.add_element(ae.ArithmeticStructure(operators, (values[0], *map(abs, values[1:]))))
 
     def visit_arguments(self, node: Any, parts: list[str]) -> Any:
         """Every argument but the last ends in a comma; the grammar lets commas be left out."""
         commas = [child.children[2].text for child in node.children]
         if commas and (commas[-1] or not all(commas[:-1])):
             raise ValueError(f"arguments are not separated by commas in ({node.text.strip()})")
-        return super().visit_arguments(node, parts)  # type: ignore[misc]
+        return super().visit_arguments(node, parts)
 
     def visit_call(self, node: Any, parts: list[str]) -> Any:
         """A wrong number of arguments is said in words."""
         function, arguments = self.elements[parts[0]], self.elements[parts[4]]
         if function.reference in _INTERNAL:
-            return self.add_element(ae.CallStructure(function, arguments))  # type: ignore[attr-defined]
+            return self.add_element(ae.CallStructure(function, arguments))
         try:
-            return super().visit_call(node, parts)  # type: ignore[misc]
+            return super().visit_call(node, parts)
         except (TypeError, KeyError):
             raise ValueError(f"{function.reference!r} does not take {len(arguments)} arguments") from None
 
@@ -103,7 +107,7 @@ class _VensimEquation(_StrictEquation, vensim_element.EquationVisitor):  # type:
         return self.add_element(ae.InlineLookupsStructure(self.elements[parts[4]], _points(parts[11])))
 
 
-class _VensimLookup(vensim_element.LookupsVisitor):  # type: ignore[misc]
+class _VensimLookup(QuickVisitor, vensim_element.LookupsVisitor):  # type: ignore[misc]
     """The points of a lookup variable."""
 
     def visit_regularLookup(self, _: Any, parts: list[Any]) -> None:  # noqa: N802 - a rule of the grammar
@@ -112,7 +116,7 @@ class _VensimLookup(vensim_element.LookupsVisitor):  # type: ignore[misc]
         self.translation = _points(parts[2])
 
 
-class _VensimElement(vensim_element.ElementsComponentVisitor):  # type: ignore[misc]
+class _VensimElement(QuickVisitor, vensim_element.ElementsComponentVisitor):  # type: ignore[misc]
     """Keeps what a subscript range is mapped to, element by element; the translator keeps the name alone.
 
     `mapping` becomes a list of (name of the other range, list of its subscripts, or None for "in the same order").
@@ -228,4 +232,6 @@ xmile_element.EquationVisitor = _XmileEquation
 xmile_section.Aux, xmile_section.Flow, xmile_section.Stock = _XmileAux, _XmileFlow, _XmileStock
 xmile_element.structures = {**xmile_element.structures, "lookup": _xmile_lookup}
 xmile_element.parsing_ops = {**xmile_element.parsing_ops, "not_ops": r"not\b"}  # else "notes" is read as NOT es
-xmile_utils.Grammar._grammar.pop("equations", None)  # built from parsing_ops on next use
+for _module in (vensim_utils, xmile_utils):
+    _module.Grammar = quick(_module.Grammar)
+    _module.add_element = numbered

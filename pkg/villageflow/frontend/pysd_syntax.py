@@ -203,11 +203,14 @@ def xmile_meaning(definition: Written) -> Written:
             return fold(definition, rename)
 
 
-def _expr(syntax: Any, place: str) -> Expr:
-    """Copy one syntax tree into nodes; depth is bounded by `text.MAX_NESTING`."""
+def _expr(syntax: Any, place: str, known: dict[int, Expr] | None = None) -> Expr:
+    """Copy one syntax tree into nodes, a part that stands at several places once; `text.MAX_NESTING` bounds depth."""
+    copies = {} if known is None else known
 
     def go(item: Any) -> Expr:
-        return _expr(item, place)
+        if id(item) not in copies:
+            copies[id(item)] = _expr(item, place, copies)
+        return copies[id(item)]
 
     match syntax:
         case bool() | int() | float():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,6 +20,7 @@ from villageflow.frontend.pysd_syntax import Context, definition
 from villageflow.frontend.ranges import Range, resolve_ranges
 from villageflow.frontend.text import vensim_text
 from villageflow.frontend.vensim_text import (
+    LineFinder,
     Section,
     join_lines,
     outputs_as_arguments,
@@ -85,12 +85,13 @@ def _macro(reader: _Reader, section: Section, outputs: dict[str, int]) -> Macro:
 
 def _components(path: Path, section: Section, outputs: dict[str, int]) -> list[Located]:
     """Left sides of a section's equations, parsed, with their lines."""
-    lines = _LineFinder(section)
+    lines = LineFinder(section)
     components = []
     elements = _elements(path, section)
     texts = dict(found for found in (text_value(element.equation) for element in elements) if found is not None)
     quoted = quote_names([element.equation for element in elements])
     for element, equation in zip(elements, quoted, strict=True):
+        line = lines.find(element.equation)
         if text_value(equation) is not None:
             continue
         element.equation = outputs_as_arguments(with_equation(with_texts(equation, texts)), outputs)
@@ -100,7 +101,7 @@ def _components(path: Path, section: Section, outputs: dict[str, int]) -> list[L
             raise ModelFileError(
                 f"{path.name}: cannot read the equation {shorten(element.equation)!r}: {reason(error)}"
             ) from None
-        components.append((component, lines.find(component.name)))
+        components.append((component, line))
     return components
 
 
@@ -196,19 +197,3 @@ class _Reader:
 
 def _limit(limit: float | None) -> float | None:
     return None if limit is None or math.isnan(limit) else limit
-
-
-class _LineFinder:
-    """Line numbers of equations, found in file order: the translator keeps no positions."""
-
-    def __init__(self, section: Section) -> None:
-        self._text, self._first_line = section.text, section.line
-        self._from = 0
-
-    def find(self, name: str) -> int | None:
-        pattern = r"\s+".join(re.escape(word) for word in name.split())
-        match = re.compile(rf"(?:^|[|\n])\s*({pattern})\s*(?:[=\[(:<]|$)", re.MULTILINE).search(self._text, self._from)
-        if match is None:
-            return None
-        self._from = match.end(1)
-        return self._text.count("\n", 0, match.start(1)) + self._first_line

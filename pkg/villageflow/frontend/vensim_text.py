@@ -6,19 +6,23 @@ None evaluates anything: they move, quote or drop characters between the parts t
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from villageflow.errors import ModelFileError
 from villageflow.names import canonical
 
+_MACRO_END = re.compile(":END OF MACRO:", re.IGNORECASE)
 _HEADER = re.compile(r"\s*([^(\n]+?)\s*\(([^()]*)\)")
 _BARE = re.compile(r'\s*("(?:\\.|[^"\\])*"|[^\W\d][^\[\]():=~|<>"]*?)\s*(\[[^\]]*\]\s*)?')
 _SLASHED = re.compile(r"\s*([^\W\d][^\"\[\]()=:~|<>+*^,'-]*/[^\"\[\]()=:~|<>+*^,'-]*?)\s*(?:\[|=|\(|:)")
 _TEXT = re.compile(r"(.+?)\s*:IS:\s*'([^']*)'", re.IGNORECASE | re.DOTALL)
 _GET = re.compile(r"(GET[ _](?:XLS|DIRECT)[ _]\w+\s*\()([^()]*)\)", re.IGNORECASE)
 _CALL = re.compile(r"([^\W\d][\w\s$']*?)\s*\(")
+_BLANKS = re.compile(r"[\s\\]+")
 _KEYWORDS = re.compile(r":(?:AND|OR|NOT|NA|IMPLIES):", re.IGNORECASE)
 
 
@@ -47,13 +51,14 @@ class Section:
 def split_sections(path: Path, text: str) -> list[Section]:
     """The model itself, then its macros; in the model's text macros leave only their line breaks."""
     text = _without_comments(path, text)
-    macros, kept, end = [], [], 0
+    macros, kept, end, line = [], [], 0, 1
     for start in _occurrences(text, ":MACRO:"):
         if start < end:
             continue
         kept.append(text[end:start])
-        close = text.upper().find(":END OF MACRO:", start)
-        line = text.count("\n", 0, start) + 1
+        line += text.count("\n", end, start)
+        closing = _MACRO_END.search(text, start)
+        close = closing.start() if closing else -1
         header = _HEADER.match(text, start + len(":MACRO:"))
         if close < 0 or header is None or header.end() > close:
             raise ModelFileError(
@@ -62,10 +67,12 @@ def split_sections(path: Path, text: str) -> list[Section]:
         inputs, _, outputs = header[2].partition(":")
         macros.append(Section(
             " ".join(header[1].split()), _listed(inputs), _listed(outputs), text[header.end():close],
-            text.count("\n", 0, header.end()) + 1,
+            line + text.count("\n", start, header.end()),
         ))
         end = close + len(":END OF MACRO:")
-        kept.append("\n" * text.count("\n", start, end))
+        breaks = text.count("\n", start, end)
+        kept.append("\n" * breaks)
+        line += breaks
     kept.append(text[end:])
     return [Section("", (), (), "".join(kept), 1), *macros]
 
@@ -105,6 +112,28 @@ def _without_comments(path: Path, text: str) -> str:
 def join_lines(text: str) -> str:
     """The text on one line, as the parser wants it: a backslash at the end of a line goes, blanks are single."""
     return re.sub(r"\s+", " ", re.sub(r"\\[ \t]*\r?\n", " ", text))
+
+
+class LineFinder:
+    """Line numbers of a section's equations, asked for in file order: the translator keeps no positions.
+
+    Between the file and the parser only blanks and backslashes change, so equations are looked for without them.
+    """
+
+    def __init__(self, section: Section) -> None:
+        lines = [_BLANKS.sub("", line) for line in section.text.split("\n")]
+        self._text, self._first_line = "".join(lines), section.line
+        self._begins = list(accumulate(map(len, lines), initial=0))
+        self._from = 0
+
+    def find(self, equation: str) -> int | None:
+        """The line on which the next equation with this text begins; None if there is none."""
+        wanted = _BLANKS.sub("", equation)
+        begin = self._text.find(wanted, self._from)
+        if begin < 0 or not wanted:
+            return None
+        self._from = begin + len(wanted)
+        return self._first_line + bisect_right(self._begins, begin) - 1
 
 
 def quote_names(equations: Sequence[str]) -> list[str]:

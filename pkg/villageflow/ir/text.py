@@ -33,6 +33,8 @@ def _combine(node: Expr, operands: tuple[str, ...]) -> str:
             return f"({operands[0]} {_INFIX[function]} {operands[1]})"
         case Call("negative"):
             return f"(-{operands[0]})"
+        case Stateful("smooth" | "delay" | "delay_n", (source, _, initial, _)) if initial is source:
+            return f"{node.function}({operands[0]}, {operands[1]}, {operands[3]})"  # it starts at its input
         case Call(function) | Stateful(function):
             return f"{function}({', '.join(operands)})"
         case TableCall(table):

@@ -28,22 +28,23 @@ def fold(
 ) -> T:
     """Evaluate bottom-up: ``combine(node, results of its children)`` for every node, children first.
 
-    Nodes for which `whole` holds are handed over without their children: ``combine(node, ())``.
+    Nodes for which `whole` holds are handed over without their children: ``combine(node, ())``. A node that occurs at
+    several places is evaluated once: inputs that are also initial values, such as those of a smooth in a smooth, would
+    else take time that doubles with each level.
     """
-    results: list[T] = []
+    results: dict[int, T] = {}
     todo: list[tuple[Expr, bool]] = [(expr, False)]
     while todo:
         node, ready = todo.pop()
+        if id(node) in results:
+            continue
         operands = () if whole is not None and whole(node) else children(node)
         if ready or not operands:
-            first = len(results) - len(operands)
-            value = combine(node, tuple(results[first:]))
-            del results[first:]
-            results.append(value)
+            results[id(node)] = combine(node, tuple([results[id(operand)] for operand in operands]))
         else:
             todo.append((node, True))
-            todo.extend((operand, False) for operand in reversed(operands))
-    return results[0]
+            todo.extend([(operand, False) for operand in reversed(operands)])
+    return results[id(expr)]
 
 
 def rebuild(expr: Expr, operands: tuple[Expr, ...]) -> Expr:
@@ -63,9 +64,12 @@ def rebuild(expr: Expr, operands: tuple[Expr, ...]) -> Expr:
 
 
 def nodes(expr: Expr) -> Iterator[Expr]:
-    """Every node of an expression, parents first."""
-    todo = [expr]
+    """Every node of an expression once, parents first."""
+    todo, seen = [expr], {id(expr)}
     while todo:
         node = todo.pop()
         yield node
-        todo.extend(reversed(children(node)))
+        for operand in reversed(children(node)):
+            if id(operand) not in seen:
+                seen.add(id(operand))
+                todo.append(operand)

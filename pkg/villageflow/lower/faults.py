@@ -22,6 +22,10 @@ class Faults:
             message = f"{self._source.place(variable)}: {variable.name!r} {message}"
         (self._unsupported if unsupported else self._faults)[message] = None
 
+    def will_show(self) -> bool:
+        """Whether the next fault is among those whose text is shown; others need no advice, which is slow to find."""
+        return len(self._faults) < _SHOWN
+
     def raise_all(self) -> None:
         """Raise the faults noted so far; constructs that are not supported first."""
         if self._unsupported:

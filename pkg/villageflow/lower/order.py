@@ -106,14 +106,18 @@ def _check_controls(
 
 def references(expr: Expr, *, start: bool) -> Iterator[str]:
     """Names whose value an expression needs: at the start, or at a step."""
-    todo = [expr]
+    todo, seen = [expr], set()
     while todo:
-        match todo.pop():
+        node = todo.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        match node:
             case Ref(name):
                 yield name
             case Call("active_initial", (active, initial)):
                 todo.append(initial if start else active)
-            case node:
+            case _:
                 todo.extend(children(node))
 
 

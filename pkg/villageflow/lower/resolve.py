@@ -140,7 +140,8 @@ class _Resolver:
                 return Ref(_PREDEFINED[name])
             if name == "pi":
                 return Call("pi", ())
-        return self._fault(f"refers to {name!r}, which is not defined. {did_you_mean(name, self._kinds)}".rstrip())
+        known = did_you_mean(name, self._kinds) if self._faults.will_show() else ""
+        return self._fault(f"refers to {name!r}, which is not defined. {known}".rstrip())
 
     def _call(self, function: str, operands: tuple[Expr, ...]) -> Expr:
         if function in _TABLE_FUNCTIONS and len(operands) == 2:
