@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from villageflow.errors import VillageflowError
     from villageflow.integrate.kernel import engine_info
     from villageflow.library import read_model
+    from villageflow.program.emit import compile_model
+    from villageflow.program.store import load_program, save_program
 
 _HOME = {
     "Design": "villageflow.ensemble.design",
@@ -32,13 +34,16 @@ _HOME = {
     "Problem": "villageflow.calibrate.problem",
     "VillageflowError": "villageflow.errors",
     "compare_policies": "villageflow.analysis.policy",
+    "compile_model": "villageflow.program.emit",
     "engine_info": "villageflow.integrate.kernel",
     "fit": "villageflow.calibrate.fit",
     "history_match": "villageflow.calibrate.history",
     "jacobian": "villageflow.ensemble.jacobian",
     "load_fit": "villageflow.calibrate.result",
+    "load_program": "villageflow.program.store",
     "read_model": "villageflow.library",
     "read_panel": "villageflow.datasets",
+    "save_program": "villageflow.program.store",
     "simulate": "villageflow.ensemble.simulate",
     "step_check": "villageflow.analysis.step",
 }
@@ -55,6 +60,7 @@ __all__ = [
     "Problem",
     "VillageflowError",
     "compare_policies",
+    "compile_model",
     "datasets",
     "econometrics",
     "engine_info",
@@ -63,9 +69,11 @@ __all__ = [
     "jacobian",
     "library",
     "load_fit",
+    "load_program",
     "plot",
     "read_model",
     "read_panel",
+    "save_program",
     "simulate",
     "step_check",
 ]

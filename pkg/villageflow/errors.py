@@ -33,6 +33,10 @@ class ProgramError(VillageflowError):
     """A tape that breaks a rule the kernel relies on."""
 
 
+class StoredFileError(VillageflowError):
+    """A stored program or model that is damaged, of another kind, or of another version."""
+
+
 class DesignError(VillageflowError):
     """Parameters, scenarios or run settings that do not fit the model."""
 
