@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from villageflow.datasets.schemas import read_table
+from villageflow.cache import Entry, noted_warnings
 from villageflow.errors import ModelFileError, did_you_mean
 from villageflow.ir.model import Model
-from villageflow.lower import lower
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read_model(path: str | Path, *, data_files: Sequence[str | Path] = ()) -> Model:
@@ -29,6 +32,8 @@ def read_model(path: str | Path, *, data_files: Sequence[str | Path] = ()) -> Mo
     -------
     Model
         Immutable. Nothing of the file is executed; spreadsheets that it names are read from below its folder.
+        A model that was read before comes from the cache, unless its file, another file that it reads, or the code
+        that reads it has changed; see ``docs/programs.md``.
 
     Raises
     ------
@@ -39,9 +44,30 @@ def read_model(path: str | Path, *, data_files: Sequence[str | Path] = ()) -> Mo
     --------
     >>> model = read_model("models/village_cluster/village_cluster.mdl")  # doctest: +SKIP
     """
-    from villageflow.frontend.pysd_adapter import read_source  # the parser is slow to import
+    entry = Entry(Path(path), [f"{Path(name).absolute()} {Path(name).resolve()}" for name in data_files])
+    with _without_collection():
+        if (model := entry.find()) is not None:
+            return model
+        from villageflow.frontend.pysd_adapter import read_source  # the parser is slow to import
+        from villageflow.lower import lower
 
-    return lower(read_source(path, data_files=data_files))
+        with noted_warnings() as warnings:
+            source = read_source(path, data_files=data_files)
+            model = lower(source)
+        entry.keep(model, source.files, warnings)
+    return model
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Reading makes many objects that stay and no cycles; each search for cycles would look at all of them again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def folder() -> Path:
@@ -76,9 +102,13 @@ def read(name: str) -> Model:
 
 def priors(name: str) -> pd.DataFrame:
     """The priors of a shipped model: its ``parameters.csv``, checked, one row for each parameter that has a range."""
+    from villageflow.datasets.schemas import read_table  # pandas is slow to import
+
     return read_table(path(name) / "parameters.csv", "parameters")
 
 
 def scenarios(name: str) -> pd.DataFrame:
     """The policies of a shipped model: its ``scenarios.csv``, checked."""
+    from villageflow.datasets.schemas import read_table  # pandas is slow to import
+
     return read_table(path(name) / "scenarios.csv", "scenarios")

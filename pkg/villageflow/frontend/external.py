@@ -11,6 +11,7 @@ Vensim Reference Guide, Data Functions: GET DIRECT CONSTANTS, GET DIRECT DATA, G
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class ExternalFiles:
 
     @property
     def used(self) -> Mapping[Path, str]:
-        """The files read so far, with the SHA-256 of their bytes in hexadecimal."""
+        """The files read so far, with the SHA-256 of their bytes in hexadecimal; by name where that is a link."""
         return MappingProxyType(self._used)
 
     def constants(self, file: str, tab: str, cell: str, shape: tuple[int, ...]) -> Floats:
@@ -184,8 +185,9 @@ class ExternalFiles:
         path = self._find(file)
         check_suffix(file)
         key = (path, tab if is_text(file) else "")
+        content = self._read(path, file)
         if key not in self._books:
-            self._books[key] = open_book(file, self._read(path, file), tab)
+            self._books[key] = open_book(file, content, tab)
         book = self._books[key]
         return _Place(book, book.sheet(tab), tab)
 
@@ -213,7 +215,11 @@ class ExternalFiles:
     def _read(self, path: Path, file: str) -> bytes:
         if path not in self._contents:
             self._contents[path] = read_limited(path, file)
-            self._used[path] = hashlib.sha256(self._contents[path]).hexdigest()
+        named = self._folders[0] / file.strip().replace("\\", "/")
+        if named.resolve() == Path(os.path.normpath(named)):
+            named = path
+        if named not in self._used:
+            self._used[named] = hashlib.sha256(self._contents[path]).hexdigest()
         return self._contents[path]
 
     # ------------------------------------------------------------------------------------------ points

@@ -55,9 +55,13 @@ def read_source(path: str | Path, *, data_files: Sequence[str | Path] = ()) -> S
     files, data = ExternalFiles(path.parent), DataFiles(data_files)
     with _deep_recursion(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the translators warn about is checked and refused here
-        parsed = read_vensim(path, content, files, data) if suffix == ".mdl" else read_xmile(path, content)
+        try:
+            parsed = read_vensim(path, content, files, data) if suffix == ".mdl" else read_xmile(path, content)
+        except RecursionError:
+            raise ModelFileError(f"{path}: an equation is nested too deeply; simplify it") from None
     digest = hashlib.sha256(content).hexdigest()
-    return SourceModel(path, digest, parsed.method, parsed.variables, parsed.dimensions, parsed.macros)
+    used = {**files.used, **data.used}
+    return SourceModel(path, digest, parsed.method, parsed.variables, parsed.dimensions, parsed.macros, used)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from villageflow.ir.dimensions import Dimension
@@ -83,6 +84,8 @@ class SourceModel:
     dimensions : tuple of Dimension
         Subscript ranges, in file order.
     macros : tuple of Macro
+    files : mapping of Path to str
+        Other files that were read for it, with the SHA-256 of their bytes.
     """
 
     path: Path
@@ -91,6 +94,7 @@ class SourceModel:
     variables: tuple[SourceVariable, ...]
     dimensions: tuple[Dimension, ...] = ()
     macros: tuple[Macro, ...] = ()
+    files: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def is_vensim(self) -> bool:
