@@ -9,13 +9,13 @@ from typing import Final
 from villageflow.errors import ProgramError, StoredFileError
 from villageflow.ir.codec import Codec
 from villageflow.program.opcodes import cython_constants
-from villageflow.program.program import SCALARS, SEGMENTS, Program, Tables
+from villageflow.program.program import SCALARS, SEGMENTS, Clock, Program, Tables
 from villageflow.sealed import seal, unseal, write_whole
 
 VERSION: Final = 1
 """Of the file's layout. What operations mean is told apart by `machine`, which every file states."""
 
-_CODEC = Codec(Program, (Program, Tables))
+_CODEC = Codec(Program, (Program, Tables, Clock))
 
 
 def machine() -> str:
