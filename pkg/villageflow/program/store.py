@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Final
 
 from villageflow.errors import ProgramError, StoredFileError
-from villageflow.ir.codec import Codec
+from villageflow.ir.codec import Codec, dataclasses_of
+from villageflow.program import program as programs
 from villageflow.program.opcodes import cython_constants
-from villageflow.program.program import SCALARS, SEGMENTS, Clock, Program, Tables
+from villageflow.program.program import SCALARS, SEGMENTS, Program
 from villageflow.sealed import seal, unseal, write_whole
 
 VERSION: Final = 1
 """Of the file's layout. What operations mean is told apart by `machine`, which every file states."""
 
-_CODEC = Codec(Program, (Program, Tables, Clock))
+_CODEC = Codec(Program, dataclasses_of(programs))
 
 
 def machine() -> str:
