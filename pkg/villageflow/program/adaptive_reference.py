@@ -155,7 +155,8 @@ class _AdaptiveRun(MemberRun):
         self.rejected = False
         self.error_before = max(error, _C["least_error"])
         grown = tried * factor
-        self.proposed = self.proposed if tried < self.proposed and self.proposed > grown else grown  # a cut step says little
+        cut = tried < self.proposed  # short for an event or a save point, which says little about the next step
+        self.proposed = self.proposed if cut and self.proposed > grown else grown
 
     def _event_after(self, now: float, until: float) -> float:
         """The first event after `now`, or `until`; what is the same time as either is left out."""
