@@ -281,6 +281,12 @@ def test_stocks_that_a_step_keeps_from_falling_below_zero_are_refused():
         compile_model(model, saves=("x",), adaptive=True)
 
 
+def test_raw_data_over_time_are_refused():
+    model = model_of(x=season(POINTS, TIME, Interpolation.RAW))
+    with pytest.raises(UnsupportedError, match="'x' uses raw data"):
+        compile_model(model, saves=("x",), adaptive=True)
+
+
 def test_a_clock_and_a_delay_exclude_each_other():
     delayed = Stateful("delay_fixed", (TIME, Num(2.0), Num(0.0)))
     program = compile_model(model_of(a=Num(1.0), b=delayed), saves=("b",))

@@ -337,6 +337,8 @@ def test_failures_are_named(read, equations, status, message):
         (["y = x", "x = 1 / TIME STEP"], "'x' uses TIME STEP"),
         (["y = INTEG(1, TIME STEP)"], "'y' uses TIME STEP"),
         (["y = 1", "x = INTEG(DELAY FIXED(Time, 2, 0), 0)"], "'x' uses DELAY FIXED"),
+        (["y = x * 2", "x = RANDOM UNIFORM(0, 1, 0)"], "'x' uses a random function"),
+        (["y = INTEG(0, x)", "x = RANDOM NORMAL(0, 5, 1, 1, 0)"], "'x' uses a random function"),
         (["y = DELAY N(Time, 2, 0, 3)"], "'y' uses TIME STEP"),
         (["y = PULSE(3, 0)"], "'y' uses a PULSE of width 0"),
         (["y = STEP(1, x)", "x = INTEG(1, 0)"], "'y' uses STEP at times that depend on a stock"),
@@ -355,6 +357,12 @@ def test_what_goes_by_the_time_step_is_refused_by_name(read, equations, what):
     assert what in str(caught.value)
     assert "method euler or rk4" in str(caught.value)
     vf.simulate(model, save="y", method="rk4", errors="flag")
+
+
+def test_a_series_in_place_of_a_random_variable_is_refused(read):
+    model = read("y = INTEG(x, 0)", "x = RANDOM UNIFORM(0, 1, 0)", stop=3)
+    with pytest.raises(UnsupportedError, match="'x' uses a supplied series, which has one value for each time step"):
+        vf.simulate(model, noise={"x": [1, 2, 3, 4]}, method="dopri5")
 
 
 def test_several_refusals_are_listed_together(read):
