@@ -223,6 +223,13 @@ def test_saturated_logistic_has_no_slope():
     assert gradient(logistic, -800.0, 1.0)[0] == 0
 
 
+def test_a_pole_on_the_way_is_reported():
+    """1 / (b + 1 / a) is 0 at a = 0 and has the slope 1 there, which the rules do not see: not a number, never 0."""
+    inner = Call("divide", (Num(1.0), Ref("a")))
+    found = gradient(Call("divide", (Num(1.0), Call("add", (Ref("b"), inner)))), 0.0, 1.0)
+    assert not math.isfinite(found[0])
+
+
 @settings(max_examples=60)
 @given(a=st.floats(-30, 30), b=st.floats(0.05, 9), c=st.floats(0.1, 3))
 @example(a=0.0, b=1.0, c=1.0)

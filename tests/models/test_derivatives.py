@@ -14,6 +14,7 @@ import pytest
 import villageflow as vf
 from villageflow.ensemble.simulate import time_grid
 from villageflow.errors import VillageflowError
+from villageflow.ir.model import Kind
 from villageflow.program.emit import compile_model
 from villageflow.program.opcodes import NAMES, XIDZ_ZERO
 from villageflow.program.program import SCALARS
@@ -26,6 +27,13 @@ MODELS = {
     "village": ROOT / "benchmarks/village.mdl",
     "village_cluster": ROOT / "models/village_cluster/village_cluster.mdl",
     "national_diffusion": ROOT / "models/national_diffusion/national_diffusion.mdl",
+}
+
+UNDEFINED = {
+    "samples/Workforce/workforce.mdl": "starts on a point of a table: the side that counts is a matter of rounding",
+    "tests/arithmetics/test_arithmetics.mdl": "a negative base has no derivative with respect to its exponent",
+    "tests/arithmetics_exp/test_arithmetics_exp.mdl": "divides by zero on the way to a finite value",
+    "tests/arithmetics_exp/test_arithmetics_exp.xmile": "divides by zero on the way to a finite value",
 }
 
 # every kind of memory, of initial value and of branch, with parameters in all of them
@@ -175,6 +183,8 @@ class ComplexRun:
                     total = total + weight * flows
                 total = total / 6
             self.vector[program.stock_slots] = before + grid.step * total
+            for slot, decides in program.non_negative.tolist():
+                self.vector[slot] = _where(self.vector[decides].real < 0, 0.0, self.vector[slot])
         return np.array(out).transpose(1, 2, 0)  # (n_saves, n_lanes, n_times)
 
 
@@ -189,8 +199,8 @@ def complex_step(model, names, saves, method, grid):
 
 
 def assert_equal_to_complex_steps(model, names, method, *, tolerance=1e-10, final_time=None):
-    ds = vf.jacobian(model, names, method=method, final_time=final_time)
-    saves = [name for name in ds.data_vars if name != "status"]
+    saves = [name for name, item in model.variables.items() if item.kind in (Kind.STOCK, Kind.AUXILIARY)]
+    ds = vf.jacobian(model, names, save=saves, method=method, final_time=final_time)
     expected, values = complex_step(model, tuple(names), tuple(saves), method, time_grid(model, final_time=final_time))
     found = np.stack([ds[name].values[0] for name in saves])
     parameter = np.array([abs(model.constants[name]) or 1.0 for name in names])
@@ -261,20 +271,29 @@ def _corpus():
     return sorted(str(path.relative_to(CORPUS)) for path in files if path.suffix in (".mdl", ".xmile", ".stmx"))
 
 
+def _operations(model):
+    saves = [name for name, item in model.variables.items() if item.kind in (Kind.STOCK, Kind.AUXILIARY)]
+    return compile_model(model, varied=constants(model), saves=saves).code[:, 0].tolist()
+
+
 @pytest.mark.conformance
 @pytest.mark.skipif(not CORPUS.is_dir(), reason=f"the model corpus is not beside the project, at {CORPUS}")
 def test_corpus_equals_complex_steps():
+    """All but allocation and random functions, which have tests of their own."""
     compared = 0
     for file in _corpus():
-        if file == "samples/Workforce/workforce.mdl":
-            continue  # starts on a point of a table: the side that counts is a matter of rounding
+        if file in UNDEFINED:
+            continue
         try:
             model = vf.read_model(CORPUS / file)
             vf.simulate(model)
         except VillageflowError:
             continue  # not supported; which ones are is told by the conformance tests
-        names = constants(model)[:4]
-        if names and (model.stocks or model.auxiliaries):
+        if len(model.variables) > 100:
+            continue  # for the sake of time
+        names = constants(model)[:3]
+        functions = {NAMES[op].removesuffix("_VS").removesuffix("_SV") for op in _operations(model)}
+        if names and (model.stocks or model.auxiliaries) and functions <= {*COMPLEX, "TABLE", "FILL", "HOLD"}:
             assert_equal_to_complex_steps(model, names, model.method, tolerance=1e-8)
             compared += 1
     assert compared > 60

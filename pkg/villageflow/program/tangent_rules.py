@@ -88,10 +88,8 @@ def _multiply(graph: Graph, y: int, x: tuple[int, ...], dx: tuple[Tangent, ...])
 
 
 def _divide(graph: Graph, y: int, x: tuple[int, ...], dx: tuple[Tangent, ...]) -> Tangent:
-    """``(da - y db) / b``; where the quotient is zero it stays so however the divisor moves, also from infinity."""
-    by_divisor = _times(graph, dx[1], y)
-    if by_divisor is not None:
-        by_divisor = _unless_zero(graph, y, by_divisor)
+    """``(da - y db) / b``."""
+    by_divisor = None if dx[1] is None else _unless_zero(graph, dx[1], _times(graph, dx[1], y))
     top = _minus(graph, dx[0], by_divisor)
     return None if top is None else graph.op("DIVIDE", top, x[1])
 
@@ -128,6 +126,11 @@ def _power(graph: Graph, y: int, x: tuple[int, ...], dx: tuple[Tangent, ...]) ->
 
 
 # -------------------------------------------------------------------------------------------------- functions
+
+
+def _exp(graph: Graph, y: int, x: tuple[int, ...], dx: tuple[Tangent, ...]) -> Tangent:
+    """A value that overflows stays infinite however its argument moves: a saturated logistic curve is flat."""
+    return _choose(graph, graph.op("EQUAL", y, graph.literal(math.inf)), None, _times(graph, dx[0], y))
 
 
 def _ln(graph: Graph, y: int, x: tuple[int, ...], dx: tuple[Tangent, ...]) -> Tangent:
@@ -256,7 +259,7 @@ RULES: dict[str, Rule] = {
     "XIDZ": Rule(_xidz),
     "MODULO": Rule(_modulo, jumps=(0, 1)),
     "POWER": Rule(_power),
-    "EXP": Rule(lambda graph, y, x, dx: _times(graph, dx[0], y)),
+    "EXP": Rule(_exp),
     "LN": Rule(_ln),
     "SQRT": Rule(_sqrt),
     "SIN": Rule(lambda graph, y, x, dx: _times(graph, dx[0], graph.op("COS", x[0]))),
