@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from importlib.metadata import version
 
 import numpy as np
@@ -31,7 +32,7 @@ def provenance(
         "model": model.name,
         "model_sha256": model.digest,
         "program_sha256": program.digest,
-        "villageflow_version": version("villageflow"),
+        "villageflow_version": _package_version(),
         "method": settings.method,
         "initial_time": grid.start,
         "final_time": grid.stop,
@@ -50,6 +51,11 @@ def provenance(
         attributes["noise_given"] = ", ".join(sorted(settings.noise.given))
         attributes["noise_sha256"] = noise_digest(settings.noise)
     return attributes
+
+
+@cache
+def _package_version() -> str:
+    return version("villageflow")
 
 
 def design_digest(design: Design) -> str:

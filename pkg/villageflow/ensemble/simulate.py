@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -162,10 +163,17 @@ def time_grid(
     check_model(model)
     overrides = {"time_step": time_step, "final_time": final_time, "saveper": save_every}
     try:
-        values = control_values(model, {name: float(value) for name, value in overrides.items() if value is not None})
+        given = tuple((name, float(value)) for name, value in overrides.items() if value is not None)
     except (TypeError, ValueError):
-        given = ", ".join(f"{name} = {value!r}" for name, value in overrides.items() if value is not None)
-        raise DesignError(f"the time grid is set by numbers, not by {given}") from None
+        written = ", ".join(f"{name} = {value!r}" for name, value in overrides.items() if value is not None)
+        raise DesignError(f"the time grid is set by numbers, not by {written}") from None
+    return _time_grid(model, given)
+
+
+@lru_cache(maxsize=64)
+def _time_grid(model: Model, given: tuple[tuple[str, float], ...]) -> TimeGrid:
+    try:
+        values = control_values(model, dict(given))
     except KeyError as error:
         name = str(error.args[0]).replace("_", " ").upper()
         raise DesignError(
