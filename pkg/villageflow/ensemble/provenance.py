@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib.metadata import version
+from typing import Final
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from villageflow.integrate.drive import RunSettings
 from villageflow.ir.model import Model
 from villageflow.program.program import Program
 from villageflow.timegrid import TimeGrid
+
+_ROWS: Final = 65_536
 
 
 def provenance(
@@ -61,5 +64,7 @@ def _package_version() -> str:
 def design_digest(design: Design) -> str:
     """SHA-256 of the design's names and values."""
     h = hashlib.sha256(repr((list(design.table.columns), sorted(design.scenarios.items()))).encode())
-    h.update(np.ascontiguousarray(design.table.to_numpy(dtype=float)).tobytes())
+    values = design.table.to_numpy(dtype=float)
+    for first in range(0, len(values), _ROWS):
+        h.update(np.ascontiguousarray(values[first:first + _ROWS]).tobytes())
     return h.hexdigest()
