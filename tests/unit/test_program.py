@@ -19,7 +19,7 @@ from villageflow.program.opcodes import (
     TERNARY,
     UNARY,
     VECTOR_SCALAR,
-    cython_constants,
+    kernel_text,
 )
 from villageflow.program.program import SCALARS, SEGMENTS, Program, Tables
 from villageflow.program.reference import scalar_operation
@@ -66,7 +66,7 @@ def test_operations_are_numbered_once():
     assert all(SWAPPED[SWAPPED[name]] == name for name in SWAPPED)
     assert not set(UNARY) & set(BINARY) & set(TERNARY)
     for name, code in CODES.items():
-        assert f"    OP_{name} = {code}\n" in cython_constants()
+        assert f"    OP_{name} = {code}\n" in kernel_text()
 
 
 @pytest.mark.parametrize("name", sorted(SWAPPED))
