@@ -29,8 +29,8 @@ if not X86:
 
 
 def write_opcodes() -> None:
-    """Write the kernel's constants from the one table of operations, without importing the package."""
-    text = runpy.run_path("pkg/villageflow/program/opcodes.py")["cython_constants"]()
+    """Write what the kernel takes from the one table of operations, without importing the package."""
+    text = runpy.run_path("pkg/villageflow/program/opcodes.py")["kernel_text"]()
     target = KERNELS / "_opcodes.pxi"
     if not target.exists() or target.read_text() != text:
         target.write_text(text)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from villageflow.ensemble.design import Design
     from villageflow.ensemble.jacobian import jacobian
     from villageflow.ensemble.simulate import simulate
+    from villageflow.ensemble.summarize import summarize
     from villageflow.errors import VillageflowError
     from villageflow.integrate.kernel import engine_info
     from villageflow.library import read_model
@@ -46,6 +47,7 @@ _HOME = {
     "save_program": "villageflow.program.store",
     "simulate": "villageflow.ensemble.simulate",
     "step_check": "villageflow.analysis.step",
+    "summarize": "villageflow.ensemble.summarize",
 }
 _MODULES = {
     "datasets": "villageflow.datasets",
@@ -76,6 +78,7 @@ __all__ = [
     "save_program",
     "simulate",
     "step_check",
+    "summarize",
 ]
 
 

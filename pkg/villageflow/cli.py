@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -190,12 +191,16 @@ def ensemble(
     noise_seed: NoiseSeedOption = 0,
     threads: Annotated[int | None, typer.Option(help="Default: all processors. Moves no bit of the result.")] = None,
     flag: Annotated[bool, typer.Option("--flag", help="Keep and mark members that do not stay finite.")] = False,
+    quantiles: Annotated[
+        str, typer.Option(help="Write these quantiles and the means over the members, not each run.", metavar="P,Q")
+    ] = "",
     data_files: DataOption = None,
 ) -> None:
     """Run a model for many draws from its priors."""
     from villageflow.datasets.schemas import read_table
     from villageflow.ensemble.design import Design
     from villageflow.ensemble.simulate import simulate
+    from villageflow.ensemble.summarize import summarize
     from villageflow.report.output import check_output, save_ensemble
 
     check_output(output)
@@ -204,15 +209,24 @@ def ensemble(
     if scenarios is not None:
         design = design.with_scenarios(read_table(scenarios, "scenarios"))
     with _progress_bar(f"{loaded.name}, {members} members") as progress:
-        ds = simulate(
+        run = partial(summarize, quantiles=_levels(quantiles)) if quantiles else simulate
+        ds = run(
             loaded, design, save=_names(save), time_step=time_step, final_time=final_time, save_every=save_every,
             method=method, tolerance=tolerance, seed=noise_seed, n_threads=threads,
             errors="flag" if flag else "raise", progress=progress,
         )
     save_ensemble(ds, output)
-    failed = int((ds["status"] != -1).sum())
-    runs = ds["status"].size
-    print(f"{output}: {runs} runs, {failed} not finite, {len(ds.data_vars) - 1} variables, {ds.sizes['time']} times")
+    runs = members * max(len(design.scenarios), 1)
+    failed = runs - int(ds["finished"].sum()) if quantiles else int((ds["status"] != -1).sum())
+    variables = sum(1 for name in ds.data_vars if name in loaded.variables or name in loaded.arrays)
+    print(f"{output}: {runs} runs, {failed} not finite, {variables} variables, {ds.sizes['time']} times")
+
+
+def _levels(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise DesignError(f"--quantiles {text!r} are not numbers; write --quantiles 0.05,0.5,0.95") from None
 
 
 @app.command()

@@ -31,6 +31,7 @@ from villageflow.ir.nodes import (
 )
 from villageflow.ir.source import SourceModel, SourceVariable
 from villageflow.lower import lower
+from villageflow.program import emit, opcodes
 from villageflow.program.emit import compile_model
 from villageflow.program.opcodes import NAMES
 from villageflow.program.reference import run_reference
@@ -170,7 +171,47 @@ def test_all_operations_are_emitted_by_these_tests():
     definitions["shaped"] = Call("random_beta", (P, Q, S, T, R, Num(1.0), Num(0.0)))
     model = model_of(**STATES, **definitions)
     program = compile_model(model, varied=("p", "q", "r"), saves=tuple(definitions), given=("given",))
-    assert {NAMES[code] for code in program.code[:, 0]} == set(NAMES)
+    assert set(NAMES) - {NAMES[code] for code in program.code[:, 0]} <= set(opcodes.PAIRS)
+
+
+def fused_calls() -> dict[str, Expr]:
+    """For each pair an expression that is emitted as that pair and nothing else."""
+    found = {}
+    for i, (first, second, third_first, kinds) in enumerate(opcodes.PAIRS.values()):
+        alone = Call("max", (S, Num(-1e308 + i * 1e300)))  # shared with no other expression
+        a, b, c = (CLOCK if kind == "S" else value for kind, value in zip(kinds, (alone, T, P), strict=True))
+        if kinds[0] == "S":
+            b = alone
+        inner = Call(first.lower(), (a, b))
+        found[f"a{i}"] = Call(second.lower(), (c, inner) if third_first else (inner, c))
+    return found
+
+
+def test_every_pair_is_emitted_and_equals_the_twin_and_its_two_operations(monkeypatch):
+    model = model_of(**STATES, **fused_calls())
+    saves = tuple(fused_calls())
+    program = compile_model(model, varied=("p", "q", "r"), saves=saves)
+    assert set(opcodes.PAIRS) <= {NAMES[code] for code in program.code[:, 0]}
+    columns = {"p": MEMBERS[0], "q": MEMBERS[1], "r": np.ones_like(MEMBERS[0])}
+    assert_equals_reference(program, {name: column[::3] for name, column in columns.items()})
+    monkeypatch.setattr(emit, "pairs", lambda *_: {})
+    emit._compiled.cache_clear()
+    alone = compile_model(model, varied=("p", "q", "r"), saves=saves)
+    emit._compiled.cache_clear()
+    assert not set(opcodes.PAIRS) & {NAMES[code] for code in alone.code[:, 0]}
+    for isa in available_isas():
+        fused, plain = (run(one, columns, isa=isa)[0] for one in (program, alone))
+        assert fused.tobytes() == plain.tobytes()
+
+
+def test_a_value_that_is_read_twice_or_saved_is_not_fused():
+    inner = Call("multiply", (S, P))
+    model = model_of(
+        **STATES, a=Call("add", (inner, Q)), b=Call("subtract", (inner, T)), c=Call("divide", (S, P)),
+        d=Call("add", (Ref("c"), T)),
+    )
+    program = compile_model(model, varied=("p", "q"), saves=("a", "b", "c", "d"))
+    assert not set(opcodes.PAIRS) & {NAMES[code] for code in program.code[:, 0]}
 
 
 # ---------------------------------------------------------------------------------------------- tables

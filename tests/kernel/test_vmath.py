@@ -255,6 +255,18 @@ def test_a_scalar_and_every_block_size_give_the_same_bits(name):
     assert set(bits(scalar[np.isnan(scalar)])) <= {bits(NAN)[()]}  # one NaN, whatever came in
 
 
+@pytest.mark.parametrize("rare", [None, -1.0, 0.0, 5e-324, INF, NAN])
+def test_a_rare_argument_moves_no_bit_of_its_block(rare):
+    rng = np.random.default_rng(4)
+    x, y = rng.lognormal(0, 3, 500), rng.uniform(-9, 9, 500)
+    x[::7], y[::7] = 0.0, np.abs(y[::7])  # zero to a positive power is not rare
+    if rare is not None:
+        x[100], y[300] = rare, rare
+    power = [_vmath.power(a, b) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
+    np.testing.assert_array_equal(bits(_vmath.apply("power", x, y)), bits(np.array(power)))
+    np.testing.assert_array_equal(bits(_vmath.apply("exp", y)), bits(np.array([_vmath.exp(b) for b in y.tolist()])))
+
+
 @pytest.mark.parametrize("name", ["sin", "tan", "arcsin", "arctan", "sinh", "tanh", "cos", "cosh"])
 def test_odd_and_even_functions_are_so_exactly(name):
     x = np.abs(samples(name))

@@ -102,6 +102,21 @@ def test_ensemble_writes_netcdf_with_scenarios(model: Path, monkeypatch: pytest.
         assert float(ds["rate"].min()) >= 0.2
 
 
+def test_ensemble_writes_quantiles_alone(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = model.parent / "bands.nc"
+    arguments = ("--members", 50, "--quantiles", "0.1,0.9", "--save", "growth", "--output", out)
+    assert call(monkeypatch, "ensemble", model, *arguments) == 0
+    assert "50 runs, 0 not finite, 1 variables, 11 times" in capsys.readouterr().out
+    with xr.open_dataset(out, engine="h5netcdf") as ds:
+        assert dict(ds.sizes) == {"quantile": 2, "time": 11}
+        assert set(ds.data_vars) == {"growth", "growth_mean", "finished"}
+    table = model.parent / "bands.csv"
+    assert call(monkeypatch, "ensemble", model, *arguments[:-1], table) == 0
+    assert len(table.read_text().splitlines()) == 23
+
+
 def test_equal_calls_write_equal_files(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [model.parent / "a.nc", model.parent / "b.nc"]
     for path, threads in zip(files, (1, 2), strict=True):
@@ -130,6 +145,8 @@ def test_equal_calls_write_equal_files(model: Path, monkeypatch: pytest.MonkeyPa
         (["run", "{model}", "--output", "no_such_folder/out.csv"], "does not exist"),
         (["run", "{model}", "--params", "missing.csv"], "missing.csv"),
         (["ensemble", "{model}", "--members", "0", "--output", "{folder}/o.nc"], "at least 1"),
+        (["ensemble", "{model}", "--quantiles", "low", "--output", "{folder}/o.nc"], "write --quantiles 0.05,0.5"),
+        (["ensemble", "{model}", "--quantiles", "0.5,0.1", "--output", "{folder}/o.nc"], "must rise"),
         (["ensemble", "{model}", "--priors", "{model}", "--output", "{folder}/o.nc"], "logistic.mdl"),
         (["estimate", "no_such_study"], "No study"),
         (["data", "no_such_table"], "no_such_table"),

@@ -19,7 +19,7 @@ from villageflow.program.opcodes import (
     TERNARY,
     UNARY,
     VECTOR_SCALAR,
-    cython_constants,
+    kernel_text,
 )
 from villageflow.program.program import SCALARS, SEGMENTS, Program, Tables
 from villageflow.program.reference import scalar_operation
@@ -66,7 +66,7 @@ def test_operations_are_numbered_once():
     assert all(SWAPPED[SWAPPED[name]] == name for name in SWAPPED)
     assert not set(UNARY) & set(BINARY) & set(TERNARY)
     for name, code in CODES.items():
-        assert f"    OP_{name} = {code}\n" in cython_constants()
+        assert f"    OP_{name} = {code}\n" in kernel_text()
 
 
 @pytest.mark.parametrize("name", sorted(SWAPPED))
@@ -244,6 +244,12 @@ FAULTS = {
     "operand negative": ([("lane", "COPY", 2, -1, 0, 0)], {}, "reads register -1"),
     "vector of VS": ([("lane", "ADD_VS", 2, 3, 4, 0)], {}, "reads register 3 before"),
     "vector of SV": ([("lane", "SUBTRACT_SV", 2, 4, 3, 0)], {}, "reads register 3 before"),
+    "first of a pair": ([("lane", "MULTIPLY_VV_ADD_V", 2, 3, 1, 1)], {}, "reads register 3 before"),
+    "second of a pair": ([("lane", "MULTIPLY_VS_ADD_V", 2, 1, 8, 1)], {}, "reads scalar register 8"),
+    "third of a pair": ([("lane", "SUBTRACT_SV_INTO_V", 2, 4, 1, 3)], {}, "reads register 3 before"),
+    "scalar third of a pair": ([("lane", "ADD_VV_ADD_S", 2, 1, 1, -1)], {}, "reads scalar register -1"),
+    "pair that writes what it reads": ([("lane", "ADD_VV_ADD_V", 3, 1, 1, 3)], {}, "reads register 3"),
+    "pair over scalars": ([("time", "ADD_VV_ADD_V", 6, 4, 4, 4)], {}, "ADD_VV_ADD_V, which mixes"),
     "scalar of VS": ([("lane", "ADD_VS", 2, 1, 8, 0)], {}, "reads scalar register 8"),
     "scalar of SV": ([("lane", "SUBTRACT_SV", 2, 8, 1, 0)], {}, "reads scalar register 8"),
     "scalar of FILL": ([("lane", "FILL", 2, -1, 0, 0)], {}, "reads scalar register -1"),

@@ -214,12 +214,12 @@ def test_progress_is_told_from_the_calling_thread(model):
         told = []
         vf.simulate(
             model,
-            {"rate": np.linspace(0, 1, 300)},
+            {"rate": np.linspace(0, 1, 600)},
             n_threads=n_threads,
             progress=lambda done, total, told=told: told.append((done, total, threading.current_thread())),
         )
-        assert [done for done, _, _ in told] == [128, 256, 300]
-        assert {total for _, total, _ in told} == {300}
+        assert [done for done, _, _ in told] == [256, 512, 600]
+        assert {total for _, total, _ in told} == {600}
         assert {thread for _, _, thread in told} == {threading.current_thread()}
 
 

@@ -25,8 +25,6 @@ from villageflow._kernels._vmath cimport (
     vsin_block, vsinh_block, vtan_block, vtanh_block,
 )
 
-include "_opcodes.pxi"
-
 cdef extern from *:
     """
     #if defined(_MSC_VER)
@@ -39,6 +37,8 @@ cdef extern from *:
     """
     ctypedef double* Out "double *VF_RESTRICT"
     ctypedef const double* In "const double *VF_RESTRICT"
+
+include "_opcodes.pxi"
 
 cdef enum:
     SEARCH_FROM = 16  # tables with more points are searched, smaller ones scanned
@@ -324,7 +324,8 @@ cdef void execute(const Tape* tape, int segment, double* registers, Py_ssize_t s
         a = registers + at[2] * stride
         b = registers + at[3] * stride
         c = registers + at[4] * stride
-        if op == OP_ADD: add(d, a, b, n)
+        if op >= FIRST_PAIR: pair(at, d, a, b, c, n, scalar)
+        elif op == OP_ADD: add(d, a, b, n)
         elif op == OP_MULTIPLY: multiply(d, a, b, n)
         elif op == OP_SUBTRACT: subtract(d, a, b, n)
         elif op == OP_DIVIDE: divide(d, a, b, n)

@@ -4,11 +4,15 @@ Why.  A C library's exp or pow differs between versions, machines and vector wid
 loop from being vectorised.  These functions use only IEEE-754 operations that every machine rounds alike
 (+ - * /, sqrt, floor, comparisons, integer and bit operations) in a fixed order, so the source alone decides
 the bits, provided that the compiler may not contract a*b + c (-ffp-contract=off, never -ffast-math) and
-that rounding is to nearest.
+that rounding is to nearest.  A fused multiply-add is named, VM_EXACT, and only where the product is exact, so that
+it and the two operations give the same bits.
 
 How.  They are C in one verbatim block: choices are conditional expressions on values already computed, which
 become vector selects.  Each function exists once; `v..._block` is a loop over the same inline function, so a
-scalar call, a vector lane and the left-over lanes of a block agree.  d must not overlap a or b.  Which of
+scalar call, a vector lane and the left-over lanes of a block agree.  exp and pow are chains of small inline stages:
+their blocks run one loop for each stage, because a processor overlaps more elements of a short loop than of a long
+one, leave out what only rare arguments need, and repeat the block with the whole function if there were any.
+d must not overlap a or b.  Which of
 two NaNs survives depends on operand order, which a compiler may swap: every NaN result is one canonical quiet
 NaN.  Integers go to and from double by adding 1.5 * 2**52, since AVX2 has no instruction for it.
 
@@ -75,6 +79,11 @@ cdef extern from *:
     {
         return vm_from(vm_bits(x) & 0xfffffffff8000000u);
     }
+    #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+      #define VM_EXACT(a, b, c) __builtin_fma(a, b, c)  /* a b + c where a b is exact: the same bits either way */
+    #else
+      #define VM_EXACT(a, b, c) ((a) * (b) + (c))
+    #endif
     VM_FN vm_pair vm_fast_sum(double a, double b)  /* a + b without error, if |a| >= |b| or a is 0 */
     {
         vm_pair r; r.hi = a + b; r.lo = b - (r.hi - a); return r;
@@ -93,18 +102,23 @@ cdef extern from *:
 
     /* ---- exp ---- */
 
+    typedef struct { double rh, rl, t; } vm_exp_argument;  /* k ln2 + rh + rl, where t = k + MAGIC */
     typedef struct { double one_plus, tail, scale1, scale2; } vm_exp_parts;
 
-    /* exp(hi + lo) 2**shift = (one_plus + tail) scale1 scale2; |hi| < 800, otherwise garbage */
-    VM_FN vm_exp_parts vm_exp_split(double hi, double lo, double shift)
+    #define VM_EXP_PLAIN 700.0  /* up to here one factor of 2**k will do */
+
+    VM_FN vm_exp_argument vm_exp_reduce(double hi, double lo)  /* hi + lo, |hi| < 800, otherwise garbage */
     {
-        vm_exp_parts e; vm_pair s; double k, rh, rl, r, r2, r4, p, t;
-        k = (hi * 0x1.71547652b82fep+0 + VM_MAGIC) - VM_MAGIC;
-        rh = hi - k * 0x1.62e42fefa3800p-1;  /* exact: 42-bit ln2 times 11-bit k */
-        rl = lo - k * 0x1.ef35793c76730p-45;
-        r = rh + rl;
-        r2 = r * r;
-        r4 = r2 * r2;
+        vm_exp_argument a; double k;
+        a.t = hi * 0x1.71547652b82fep+0 + VM_MAGIC;
+        k = a.t - VM_MAGIC;
+        a.rh = VM_EXACT(-k, 0x1.62e42fefa3800p-1, hi);  /* exact: 42-bit ln2 times 11-bit k */
+        a.rl = lo - k * 0x1.ef35793c76730p-45;
+        return a;
+    }
+    VM_FN vm_pair vm_exp_sum(double rh, double rl)  /* exp(rh + rl) in two parts */
+    {
+        vm_pair s; double r = rh + rl, r2 = r * r, r4 = r2 * r2, p;
         /* (exp r - 1 - r)/r^2 on [-0.347, 0.348] */
         p = (0x1.27e4ca237a911p-22 + r * 0x1.af4f1fade02d4p-26) + r2 * 0x1.1f92d7a3808a4p-29;
         p = ((0x1.6c16c16c15348p-10 + r * 0x1.a01a01ac1751bp-13)
@@ -112,13 +126,19 @@ cdef extern from *:
         p = ((0x1.0000000000000p-1 + r * 0x1.5555555555557p-3)
             + r2 * (0x1.5555555555557p-5 + r * 0x1.1111111110085p-7)) + r4 * p;
         s = vm_fast_sum(1.0, rh);
+        s.lo = s.lo + (rl + r2 * p);
+        return s;
+    }
+    VM_FN double vm_exp_scale(double t) { return vm_from((vm_bits(t) + 1023) << 52); }  /* low bits: the integer */
+    /* exp(hi + lo) 2**shift = (one_plus + tail) scale1 scale2 */
+    VM_FN vm_exp_parts vm_exp_split(double hi, double lo, double shift)
+    {
+        vm_exp_argument a = vm_exp_reduce(hi, lo); vm_pair s = vm_exp_sum(a.rh, a.rl); vm_exp_parts e;
+        double k = (a.t - VM_MAGIC) + shift, t = k * 0.5 + VM_MAGIC;
         e.one_plus = s.hi;
-        e.tail = s.lo + (rl + r2 * p);
-        k = k + shift;
-        t = k * 0.5 + VM_MAGIC;
-        e.scale1 = vm_from((vm_bits(t) + 1023) << 52);  /* the low bits of t are the integer */
-        t = (k - (t - VM_MAGIC)) + VM_MAGIC;
-        e.scale2 = vm_from((vm_bits(t) + 1023) << 52);
+        e.tail = s.lo;
+        e.scale1 = vm_exp_scale(t);
+        e.scale2 = vm_exp_scale((k - (t - VM_MAGIC)) + VM_MAGIC);
         return e;
     }
     VM_FN double vexp(double x)
@@ -130,15 +150,18 @@ cdef extern from *:
 
     /* ---- log, pow ---- */
 
-    /* x = 2**k m > 0, finite: hi = m in [sqrt(1/2), sqrt(2)), lo = k */
-    VM_FN vm_pair vm_split_exponent(double x)
+    /* x = 2**k m > 0, finite: hi = m in [sqrt(1/2), sqrt(2)), lo = k, for a bias of 1023 and normal x */
+    VM_FN vm_pair vm_split_normal(double x, double bias)
     {
-        vm_pair r; uint64_t u;
-        int small = x < 0x1p-1022;
-        u = vm_bits(small ? x * 0x1p54 : x) + 0x00095f619980c433u;  /* bits of 1 less those of sqrt(1/2) */
-        r.lo = vm_from((u >> 52) | 0x4330000000000000u) - (small ? 0x1p52 + 1077.0 : 0x1p52 + 1023.0);
+        vm_pair r; uint64_t u = vm_bits(x) + 0x00095f619980c433u;  /* bits of 1 less those of sqrt(1/2) */
+        r.lo = vm_from((u >> 52) | 0x4330000000000000u) - (0x1p52 + bias);
         r.hi = vm_from((u & 0x000fffffffffffffu) + 0x3fe6a09e667f3bcdu);
         return r;
+    }
+    VM_FN vm_pair vm_split_exponent(double x)
+    {
+        int small = x < 0x1p-1022;
+        return vm_split_normal(small ? x * 0x1p54 : x, small ? 1077.0 : 1023.0);
     }
     VM_FN double vlog(double x)
     {
@@ -157,53 +180,61 @@ cdef extern from *:
         y = x > 0.0 ? y : (x == 0.0 ? -vm_inf() : vm_nan());
         return y;
     }
-    VM_FN vm_pair vm_log_pair(double x)  /* log x to about 66 bits, x > 0 and finite */
+    VM_FN vm_pair vm_log_quotient(double m)  /* s = (m - 1)/(m + 1), hi in 26 bits */
     {
-        vm_pair e = vm_split_exponent(x), h1, h2; double k = e.lo, m = e.hi;
-        double f, d, dh, dl, inv, sh, sl, zh, zl, t, t2, p, w, wl, zt, wt, um, ur, uh, ul;
-        f = m - 1.0;  /* exact */
-        d = m + 1.0;
-        dh = vm_top(d);
+        vm_pair s; double f = m - 1.0, d = m + 1.0, dh = vm_top(d), dl, inv = 1.0 / d;  /* f is exact */
         dl = (d - dh) + (m - (d - 1.0));
-        inv = 1.0 / d;
-        sh = vm_top(f * inv);  /* s = f/(m + 1) */
-        sl = ((f - sh * dh) - sh * dl) * inv;
-        zh = sh * sh;  /* z = s^2, zh exact */
-        zl = sl * (sh + (sh + sl));
-        t = zh + zl;
-        t2 = t * t;
+        s.hi = vm_top(f * inv);
+        s.lo = (VM_EXACT(-s.hi, dh, f) - s.hi * dl) * inv;
+        return s;
+    }
+    VM_FN double vm_square_tail(vm_pair s) { return s.lo * (s.hi + (s.hi + s.lo)); }  /* of s^2, beside s.hi^2 */
+    VM_FN double vm_log_series(vm_pair s)  /* z Q(z), z = s^2 */
+    {
+        double t = s.hi * s.hi + vm_square_tail(s), t2 = t * t, p;
         /* (atanh(s)/s - 1 - z/3)/z^2 on [0, 0.02945] */
         p = (0x1.1118c9ee5b8a4p-4 + t * 0x1.df7c5bc7c7563p-5) + t2 * 0x1.e032e4d8436a1p-5;
         p = (0x1.2492492492522p-3 + t * 0x1.c71c71c6ea871p-4)
             + t2 * ((0x1.745d177aad02ap-4 + t * 0x1.3b1395c881220p-4) + t2 * p);
         p = 0x1.999999999999ap-3 + t * p;
-        t = t * p;
+        return t * p;
+    }
+    VM_FN vm_pair vm_log_sum(double k, vm_pair s, double t)  /* k ln2 + 2 s (1 + z (1/3 + t)) */
+    {
+        vm_pair h1, h2; double zh = s.hi * s.hi, zl = vm_square_tail(s), sh, sl, w, wl, zt, wt, ur, uh, ul;
         w = 0x1.5555555555555p-2 + t;  /* w = 1/3 + z Q */
         wl = ((0x1.5555555555555p-2 - w) + t) + 0x1.5555555555555p-56;
         zt = vm_top(zh); wt = vm_top(w);
-        um = zt * wt;  /* u = z w, um exact */
-        ur = zt * ((w - wt) + wl) + ((zh - zt) + zl) * w;
-        uh = vm_top(um + ur);
-        ul = (um - uh) + ur;
-        sh = sh + sh; sl = sl + sl;
+        ur = zt * ((w - wt) + wl) + ((zh - zt) + zl) * w;  /* u = z w = zt wt + ur, the product exact */
+        uh = vm_top(VM_EXACT(zt, wt, ur));
+        ul = VM_EXACT(zt, wt, -uh) + ur;
+        sh = s.hi + s.hi; sl = s.lo + s.lo;
         h1 = vm_fast_sum(k * 0x1.62e42fefa3800p-1, sh);
-        h2 = vm_fast_sum(h1.hi, sh * uh);
+        h2.hi = VM_EXACT(sh, uh, h1.hi);  /* h1.hi + sh uh without error */
+        h2.lo = VM_EXACT(sh, uh, -(h2.hi - h1.hi));
         t = sl + (sh * ul + sl * (uh + ul));
         return vm_fast_sum(h2.hi, h1.lo + (h2.lo + (k * 0x1.ef35793c76730p-45 + t)));
     }
-    VM_FN double vm_pow_of(double x, double y, vm_pair l)  /* l = log |x| */
+    typedef struct { double p; vm_pair sum; } vm_product;
+    VM_FN vm_product vm_times_log(double y, vm_pair l)  /* y (l.hi + l.lo); p to 25 bits, NaN only for log 0 or y 0 */
     {
-        double ax = fabs(x), yt = vm_top(y), lt, p, hi, lo, r, half = 0.5 * y;
-        int whole = floor(y) == y, odd = whole & (floor(half) != half);
-        vm_exp_parts e;
-        lt = vm_top(l.hi);
-        p = yt * lt;  /* y log x to 25 bits, never NaN unless |x| is 1 or y is */
+        vm_product r; double yt = vm_top(y), lt = vm_top(l.hi), lo;
+        r.p = yt * lt;
         lo = yt * ((l.hi - lt) + l.lo) + (y - yt) * l.hi;
-        hi = p + lo;
-        e = vm_exp_split(hi, lo - (hi - p), 0.0);
+        r.sum.hi = r.p + lo;
+        r.sum.lo = lo - (r.sum.hi - r.p);
+        return r;
+    }
+    VM_FN double vpow(double x, double y)
+    {
+        double ax = fabs(x), r, half = 0.5 * y;
+        int whole = floor(y) == y, odd = whole & (floor(half) != half);
+        vm_pair m = vm_split_exponent(ax), s = vm_log_quotient(m.hi), l = vm_log_sum(m.lo, s, vm_log_series(s));
+        vm_product q = vm_times_log(y, l);
+        vm_exp_parts e = vm_exp_split(q.sum.hi, q.sum.lo, 0.0);
         r = (e.one_plus + e.tail) * e.scale1 * e.scale2;
-        r = p > 720.0 ? vm_inf() : r;  /* limiting hi instead would lengthen the chain */
-        r = p < -750.0 ? 0.0 : r;
+        r = q.p > 720.0 ? vm_inf() : r;  /* limiting the sum instead would lengthen the chain */
+        r = q.p < -750.0 ? 0.0 : r;
         r = ax == 1.0 ? 1.0 : r;
         r = (ax == 0.0) | (ax == vm_inf()) ? (((ax == 0.0) ^ (y < 0.0)) ? 0.0 : vm_inf()) : r;
         r = odd ? vm_flip(r, x) : r;
@@ -211,7 +242,6 @@ cdef extern from *:
         r = isunordered(x, y) ? vm_nan() : r;
         return (y == 0.0) | (x == 1.0) ? 1.0 : r;
     }
-    VM_FN double vpow(double x, double y) { return vm_pow_of(x, y, vm_log_pair(fabs(x))); }
 
     /* ---- sin, cos, tan ---- */
 
@@ -440,18 +470,57 @@ cdef extern from *:
             } \\
             if (huge) for (int i = 0; i < n; i++) if (fabs(a[i]) > VM_ANGLE_MAX) d[i] = name(a[i]); \\
         }
-    VM_BLOCK(vexp) VM_BLOCK(vlog) VM_BLOCK(vatan) VM_BLOCK(vasin) VM_BLOCK(vacos)
+    VM_BLOCK(vlog) VM_BLOCK(vatan) VM_BLOCK(vasin) VM_BLOCK(vacos)
     VM_BLOCK(vsinh) VM_BLOCK(vcosh) VM_BLOCK(vtanh)
     VM_ANGLE_BLOCK(vsin, vm_sin_small) VM_ANGLE_BLOCK(vcos, vm_cos_small) VM_ANGLE_BLOCK(vtan, vm_tan_small)
-    /* two short loops: the processor overlaps more of their elements than of one long loop's */
+    #define VM_PART 64  /* elements that pass through the stages together */
+    static inline void vexp_block(double *VM_RESTRICT d, const double *VM_RESTRICT a, int n)
+    {
+        double rh[VM_PART], rl[VM_PART], t[VM_PART];
+        for (; n > 0; n -= VM_PART, a += VM_PART, d += VM_PART) {
+            const int m = n < VM_PART ? n : VM_PART;
+            uint64_t rare = 0;
+            for (int i = 0; i < m; i++) {
+                vm_exp_argument r = vm_exp_reduce(a[i], 0.0);
+                rare |= fabs(a[i]) <= VM_EXP_PLAIN ? 0u : 1u;
+                rh[i] = r.rh; rl[i] = r.rl; t[i] = r.t;
+            }
+            for (int i = 0; i < m; i++) {
+                vm_pair s = vm_exp_sum(rh[i], rl[i]);
+                d[i] = (s.hi + s.lo) * vm_exp_scale(t[i]);
+            }
+            if (rare) for (int i = 0; i < m; i++) d[i] = vexp(a[i]);
+        }
+    }
     static inline void vpow_block(
         double *VM_RESTRICT d, const double *VM_RESTRICT a, const double *VM_RESTRICT b, int n)
     {
-        double hi[64], lo[64];
-        for (; n > 0; n -= 64, a += 64, b += 64, d += 64) {
-            const int m = n < 64 ? n : 64;
-            for (int i = 0; i < m; i++) { vm_pair l = vm_log_pair(fabs(a[i])); hi[i] = l.hi; lo[i] = l.lo; }
-            for (int i = 0; i < m; i++) { vm_pair l = {hi[i], lo[i]}; d[i] = vm_pow_of(a[i], b[i], l); }
+        double k[VM_PART], t[VM_PART], hi[VM_PART], lo[VM_PART];
+        for (; n > 0; n -= VM_PART, a += VM_PART, b += VM_PART, d += VM_PART) {
+            const int m = n < VM_PART ? n : VM_PART;
+            uint64_t rare = 0;
+            for (int i = 0; i < m; i++) {
+                vm_pair x = vm_split_normal(a[i], 1023.0), s = vm_log_quotient(x.hi);
+                k[i] = x.lo; hi[i] = s.hi; lo[i] = s.lo;
+            }
+            for (int i = 0; i < m; i++) { vm_pair s = {hi[i], lo[i]}; t[i] = vm_log_series(s); }
+            for (int i = 0; i < m; i++) {
+                vm_pair s = {hi[i], lo[i]}, l = vm_log_sum(k[i], s, t[i]);
+                hi[i] = l.hi; lo[i] = l.lo;
+            }
+            for (int i = 0; i < m; i++) {
+                vm_pair l = {hi[i], lo[i]}; vm_product q = vm_times_log(b[i], l);
+                vm_exp_argument r = vm_exp_reduce(q.sum.hi, q.sum.lo);
+                uint64_t u = vm_bits(a[i]);  /* plain: x normal and positive with x^y normal, or x = 0 and y > 0 */
+                int normal = (u - 0x0010000000000000u < 0x7fe0000000000000u) & (fabs(q.p) <= VM_EXP_PLAIN);
+                rare |= normal | ((u == 0) & (b[i] > 0.0)) ? 0u : 1u;
+                hi[i] = r.rh; lo[i] = r.rl; t[i] = r.t;
+            }
+            for (int i = 0; i < m; i++) {
+                vm_pair s = vm_exp_sum(hi[i], lo[i]);
+                d[i] = vm_bits(a[i]) == 0 ? 0.0 : (s.hi + s.lo) * vm_exp_scale(t[i]);
+            }
+            if (rare) for (int i = 0; i < m; i++) d[i] = vpow(a[i], b[i]);
         }
     }
     #endif

@@ -11,11 +11,10 @@ import pandas as pd
 import xarray as xr
 
 from villageflow.calibrate.scales import Floats
-from villageflow.ensemble.schema import FINISHED, MEMBER, SCENARIO, STATUS, TIME
+from villageflow.ensemble.schema import FINISHED, MEMBER, QUANTILE, SCENARIO, STATUS, TIME
+from villageflow.ensemble.summarize import QUANTILES
 from villageflow.errors import CalibrationError, did_you_mean
 
-QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
-QUANTILE: Final = "quantile"
 _SE: Final = "_se"
 
 Variable: TypeAlias = tuple[tuple[str, ...], Floats, dict[str, str]]

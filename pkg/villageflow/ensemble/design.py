@@ -68,8 +68,15 @@ class Design:
         """Number of members."""
         return len(self.table)
 
-    def rows(self, names: Sequence[str], changes: Mapping[str, float], model: Model) -> Floats:
-        """Values of parameters for every member of a scenario.
+    def rows(
+        self,
+        names: Sequence[str],
+        changes: Mapping[str, float],
+        model: Model,
+        *,
+        members: npt.NDArray[np.int64] | slice = slice(None),
+    ) -> Floats:
+        """Values of parameters for the members of a scenario.
 
         Parameters
         ----------
@@ -79,17 +86,21 @@ class Design:
             What the scenario replaces.
         model : Model
             Gives the value of what neither the scenario nor the table has.
+        members : array of int or slice
+            Default all.
 
         Returns
         -------
         (n_parameters, n_members) array
         """
-        values = np.empty((len(names), self.n_members))
+        columns = {name: self.table[name].to_numpy(dtype=float) for name in names if name in self.table.columns}
+        n_members = len(members) if isinstance(members, np.ndarray) else len(range(*members.indices(self.n_members)))
+        values = np.empty((len(names), n_members))
         for row, name in zip(values, names, strict=True):
             if name in changes:
                 row[:] = changes[name]
             else:
-                row[:] = self.table[name] if name in self.table.columns else model.constants[name]
+                row[:] = columns[name][members] if name in columns else model.constants[name]
         return values
 
     @classmethod

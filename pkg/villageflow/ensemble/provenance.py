@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from importlib.metadata import version
+from typing import Final
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from villageflow.integrate.drive import RunSettings
 from villageflow.ir.model import Model
 from villageflow.program.program import Program
 from villageflow.timegrid import TimeGrid
+
+_ROWS: Final = 65_536
 
 
 def provenance(
@@ -31,7 +35,7 @@ def provenance(
         "model": model.name,
         "model_sha256": model.digest,
         "program_sha256": program.digest,
-        "villageflow_version": version("villageflow"),
+        "villageflow_version": _package_version(),
         "method": settings.method,
         "initial_time": grid.start,
         "final_time": grid.stop,
@@ -52,8 +56,15 @@ def provenance(
     return attributes
 
 
+@cache
+def _package_version() -> str:
+    return version("villageflow")
+
+
 def design_digest(design: Design) -> str:
     """SHA-256 of the design's names and values."""
     h = hashlib.sha256(repr((list(design.table.columns), sorted(design.scenarios.items()))).encode())
-    h.update(np.ascontiguousarray(design.table.to_numpy(dtype=float)).tobytes())
+    values = design.table.to_numpy(dtype=float)
+    for first in range(0, len(values), _ROWS):
+        h.update(np.ascontiguousarray(values[first:first + _ROWS]).tobytes())
     return h.hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +10,13 @@ import xarray as xr
 
 from villageflow.ir.model import Array, Model
 
+Labelled: TypeAlias = tuple[tuple[str, ...], npt.NDArray[np.float64], dict[str, str]]
+
 MEMBER: Final = "member"
 TIME: Final = "time"
 SCENARIO: Final = "scenario"
 STATUS: Final = "status"
+QUANTILE: Final = "quantile"
 RESERVED: Final = frozenset({MEMBER, TIME, SCENARIO, STATUS})
 FINISHED: Final = -1
 
@@ -23,9 +26,7 @@ STATUS_TEXT: Final = (
 )
 
 
-def labelled(
-    model: Model, name: str, values: npt.NDArray[np.float64], dims: tuple[str, ...]
-) -> tuple[tuple[str, ...], npt.NDArray[np.float64], dict[str, str]]:
+def labelled(model: Model, name: str, values: npt.NDArray[np.float64], dims: tuple[str, ...]) -> Labelled:
     """A data variable with unit, name as written and documentation."""
     variable = model.variables.get(name)
     attributes = {"long_name": name, "units": "", "description": "", "kind": "stock"}

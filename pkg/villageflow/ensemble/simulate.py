@@ -5,44 +5,40 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from villageflow.ensemble.design import Design, DesignLike, as_design, check_model
-from villageflow.ensemble.failure import adaptive_status, diagnose, diagnose_adaptive, first_bad_steps
+from villageflow.ensemble.design import DesignLike, as_design, check_model
+from villageflow.ensemble.failure import adaptive_status, first_bad_steps
 from villageflow.ensemble.noise import NoiseLike, as_noise
 from villageflow.ensemble.provenance import provenance
+from villageflow.ensemble.runs import Ensemble
 from villageflow.ensemble.schema import (
     FINISHED,
     MEMBER,
-    RESERVED,
     SCENARIO,
     STATUS,
     STATUS_TEXT,
     TIME,
-    dimension_coordinates,
     labelled,
     time_coordinate,
 )
-from villageflow.errors import DesignError, SimulationError
+from villageflow.errors import DesignError
 from villageflow.integrate.adaptive import run_adaptive
 from villageflow.integrate.drive import DEFAULT_TOLERANCE, Progress, RunSettings, run_program
 from villageflow.integrate.methods import ADAPTIVE, method_named
-from villageflow.ir.model import Array, Kind, Model
-from villageflow.names import variable_id
-from villageflow.program.emit import check_names, compile_model
+from villageflow.ir.model import Model
 from villageflow.program.graph import control_values
-from villageflow.program.program import Program
 from villageflow.timegrid import TimeGrid
 
 OnError: TypeAlias = Literal["raise", "flag"]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 _MAX_RESULT_BYTES = 16 * 1024**3
-_BASE = "base"
 
 
 def simulate(
@@ -120,30 +116,32 @@ def simulate(
     --------
     >>> ds = simulate(model, {"imitation": [0.8, 1.2]}, save=["active_stores"])  # doctest: +SKIP
     """
-    if errors not in ("raise", "flag"):
-        raise DesignError(f'errors is {errors!r}; it must be "raise" or "flag"')
+    check_on_error(errors)
     members = as_design(design, model)
-    saves = _saves(model, save)
     grid = time_grid(model, time_step=time_step, final_time=final_time, save_every=save_every)
-    n_threads = available_threads() if n_threads is None else n_threads
-    chosen = integration_method(model, method)
-    settings = RunSettings(
-        chosen, n_threads, tolerance=_tolerance(chosen, tolerance),
-        noise=as_noise(model, seed, noise, grid, members.n_members),
-    )
-    run = _Run(model, members, saves, grid, settings)
-    scenarios = members.scenarios or {_BASE: {}}
+    settings = run_settings(model, method, tolerance, n_threads)
+    settings = replace(settings, noise=as_noise(model, seed, noise, grid, members.n_members))
+    run = Ensemble(model, members, save, grid, settings)
+    _check_size(run)
     results = {
-        name: run.scenario(values, _counted(progress, position, len(scenarios)))
-        for position, (name, values) in enumerate(scenarios.items())
+        name: _scenario(run, name, counted(progress, position, len(run.scenarios)))
+        for position, name in enumerate(run.scenarios)
     }
     if errors == "raise":
         for name, result in results.items():
-            run.raise_first_failure(name, result)
-    return run.dataset(results)
+            failed = np.flatnonzero(result.status != FINISHED)
+            if len(failed):
+                raise run.failure(name, failed)
+    return _dataset(run, results)
 
 
-def _counted(progress: Progress | None, done_before: int, n_scenarios: int) -> Progress | None:
+def check_on_error(errors: str) -> None:
+    """Refuse what is not `OnError`."""
+    if errors not in ("raise", "flag"):
+        raise DesignError(f'errors is {errors!r}; it must be "raise" or "flag"')
+
+
+def counted(progress: Progress | None, done_before: int, n_scenarios: int) -> Progress | None:
     """Progress over all scenarios, each of which counts its own members."""
     if progress is None:
         return None
@@ -162,16 +160,32 @@ def time_grid(
     check_model(model)
     overrides = {"time_step": time_step, "final_time": final_time, "saveper": save_every}
     try:
-        values = control_values(model, {name: float(value) for name, value in overrides.items() if value is not None})
+        given = tuple((name, float(value)) for name, value in overrides.items() if value is not None)
     except (TypeError, ValueError):
-        given = ", ".join(f"{name} = {value!r}" for name, value in overrides.items() if value is not None)
-        raise DesignError(f"the time grid is set by numbers, not by {given}") from None
+        written = ", ".join(f"{name} = {value!r}" for name, value in overrides.items() if value is not None)
+        raise DesignError(f"the time grid is set by numbers, not by {written}") from None
+    return _time_grid(model, given)
+
+
+@lru_cache(maxsize=64)
+def _time_grid(model: Model, given: tuple[tuple[str, float], ...]) -> TimeGrid:
+    try:
+        values = control_values(model, dict(given))
     except KeyError as error:
         name = str(error.args[0]).replace("_", " ").upper()
         raise DesignError(
             f"model {model.name!r}: {name} depends on itself or on more than arithmetic with constants"
         ) from None
     return TimeGrid(values["initial_time"], values["final_time"], values["time_step"], values["saveper"])
+
+
+def run_settings(
+    model: Model, method: str | None, tolerance: float | tuple[float, float] | None, n_threads: int | None
+) -> RunSettings:
+    """How to run, with the defaults of the model and of the machine."""
+    chosen = integration_method(model, method)
+    n_threads = available_threads() if n_threads is None else n_threads
+    return RunSettings(chosen, n_threads, tolerance=_tolerance(chosen, tolerance))
 
 
 def integration_method(model: Model, method: str | None) -> str:
@@ -195,33 +209,6 @@ def _tolerance(method: str, tolerance: float | tuple[float, float] | None) -> tu
         ) from None
 
 
-def _saves(model: Model, save: Sequence[str] | str | None) -> dict[str, tuple[str, ...]]:
-    """The variables to keep, each with the scalars that it consists of."""
-    if save is None:
-        names = [name for name, variable in model.variables.items() if variable.kind in (Kind.STOCK, Kind.AUXILIARY)]
-        owners = {i: array.id for array in model.arrays.values() for i in array.ids if i is not None}
-        names = [owners.get(name, name) for name in names]
-    else:
-        names = [variable_id(name) for name in ([save] if isinstance(save, str) else save)]
-    saves = {}
-    for name in names:
-        array = model.arrays.get(name)
-        saves[name] = (name,) if array is None else tuple(i for i in array.ids if i is not None)
-        check_names(model, (), saves[name])
-    dimensions = (name for variable in saves if variable in model.arrays for name in model.arrays[variable].dimensions)
-    _check_reserved(model, [*saves, *dimensions])
-    return saves
-
-
-def _check_reserved(model: Model, names: Sequence[str]) -> None:
-    for name in names:
-        if name in RESERVED:
-            raise DesignError(
-                f"a variable or dimension of model {model.name!r} is called {name!r}, as a part of every result is; "
-                "rename it, or name other variables in save="
-            )
-
-
 @dataclass(frozen=True)
 class _Result:
     """One scenario: values (n_saves, n_times, n_members), status and parameters as run."""
@@ -231,113 +218,48 @@ class _Result:
     parameters: Floats
 
 
-class _Run:
-    """What all scenarios of one call share."""
-
-    def __init__(
-        self, model: Model, design: Design, saves: Mapping[str, tuple[str, ...]], grid: TimeGrid, settings: RunSettings
-    ) -> None:
-        self.model, self.design, self.saves, self.grid, self.settings = model, design, saves, grid, settings
-        scalars = tuple(dict.fromkeys(i for ids in saves.values() for i in ids))
-        self.row = {name: j for j, name in enumerate(scalars)}
-        changed = [name for values in design.scenarios.values() for name in values]
-        self.varied = tuple(dict.fromkeys([*map(str, design.table.columns), *changed]))
-        _check_reserved(model, self.varied)
-        self.adaptive = settings.method == ADAPTIVE
-        self.program = self._compile(scalars)
-        n_runs = max(len(design.scenarios), 1) * design.n_members
-        size = 8 * n_runs * len(scalars) * len(grid.save_steps())
-        if size > _MAX_RESULT_BYTES:
-            raise DesignError(
-                f"{n_runs} runs x {len(grid.save_steps())} times x {len(scalars)} variables need "
-                f"{size / 1024**3:.1f} GB; "
-                "name fewer variables in save=, or save less often"
-            )
-
-    def _compile(self, saves: Sequence[str]) -> Program:
-        return compile_model(
-            self.model, varied=self.varied, saves=saves, given=self.settings.noise.given, adaptive=self.adaptive
+def _check_size(run: Ensemble) -> None:
+    n_runs, n_times = len(run.scenarios) * run.design.n_members, len(run.grid.save_steps())
+    size = 8 * n_runs * len(run.row) * n_times
+    if size > _MAX_RESULT_BYTES:
+        raise DesignError(
+            f"{n_runs} runs x {n_times} times x {len(run.row)} variables need {size / 1024**3:.1f} GB; "
+            "name fewer variables in save=, save less often, or keep only quantiles: villageflow.summarize"
         )
 
-    def scenario(self, changes: Mapping[str, float], progress: Progress | None) -> _Result:
-        parameters = self.design.rows(self.varied, changes, self.model)
-        settings = replace(self.settings, progress=progress)
-        if self.adaptive:
-            found = run_adaptive(self.program, self.grid, parameters, settings=settings)
-            return _Result(found.values, adaptive_status(found, self.grid), parameters)
-        values, healthy = run_program(self.program, self.grid, parameters, settings=settings)
-        status = np.full(self.design.n_members, FINISHED, dtype=np.int32)
-        failed = np.flatnonzero(~healthy)
-        if len(failed):
-            settings = self._settings_of(failed)
-            status[failed] = first_bad_steps(self._compile, self.program, self.grid, parameters[:, failed], settings)
-        return _Result(values, status, parameters)
 
-    def _settings_of(self, members: npt.NDArray[np.int64]) -> RunSettings:
-        """The settings to run some members again, with the random numbers that they had."""
-        return replace(self.settings, noise=self.settings.noise.of(members))
+def _scenario(run: Ensemble, scenario: str, progress: Progress | None) -> _Result:
+    parameters = run.parameters(scenario)
+    settings = replace(run.settings, progress=progress)
+    if run.adaptive:
+        found = run_adaptive(run.program, run.grid, parameters, settings=settings)
+        return _Result(found.values, adaptive_status(found, run.grid), parameters)
+    values, healthy = run_program(run.program, run.grid, parameters, settings=settings)
+    status = np.full(run.design.n_members, FINISHED, dtype=np.int32)
+    failed = np.flatnonzero(~healthy)
+    if len(failed):
+        settings = run.settings_of(failed)
+        status[failed] = first_bad_steps(run.compile, run.program, run.grid, parameters[:, failed], settings)
+    return _Result(values, status, parameters)
 
-    def raise_first_failure(self, scenario: str, result: _Result) -> None:
-        failed = np.flatnonzero(result.status != FINISHED)
-        if not len(failed):
-            return
-        member = int(failed[0])
-        parameters = result.parameters[:, [member]]
-        settings = self._settings_of(failed[:1])
-        if self.adaptive:
-            found = diagnose_adaptive(self.model, self.program, self.grid, parameters, settings)
-            what, remedy = "did not finish", "loosen the tolerance"
-        else:
-            step = int(result.status[member])
-            found = diagnose(self.model, self.program, self.grid, parameters, settings, step=step)
-            what, remedy = "are not finite", "shorten the time step"
-        where = f", scenario {scenario!r}" if self.design.scenarios else ""
-        raise SimulationError(
-            f"{len(failed)} of {len(result.status)} members {what}; member {member}{where}: {found}; "
-            f'{remedy}, mend the equation, or pass errors="flag" to keep the others'
-        )
 
-    def dataset(self, results: Mapping[str, _Result]) -> xr.Dataset:
-        model, design = self.model, self.design
-        scenarios = list(results) if design.scenarios else None
-        dims = (SCENARIO, MEMBER, TIME) if scenarios else (MEMBER, TIME)
-
-        def join(arrays: list[Floats]) -> Floats:
-            return np.stack(arrays) if scenarios else arrays[0]
-
-        coords: dict[str, object] = {}
-        variables = {}
-        for name, ids in self.saves.items():
-            array = model.arrays.get(name)
-            if array is None:
-                values = join([result.values[self.row[name]].T for result in results.values()])
-                variables[name] = labelled(model, name, values, dims)
-            else:
-                own = dimension_coordinates(model, array)
-                coords |= own
-                values = join([self._array(array, result) for result in results.values()])
-                variables[name] = labelled(model, ids[0], values, (*dims, *own))
-                variables[name][2]["long_name"] = array.name
-        status = np.stack([result.status for result in results.values()])
-        data: dict[str, object] = dict(variables)
-        data[STATUS] = (dims[:-1], status if scenarios else status[0], {"long_name": STATUS_TEXT, "units": "1"})
-        coords[MEMBER] = np.arange(design.n_members)
-        coords[TIME] = time_coordinate(model, self.grid.save_times())
-        if scenarios:
-            coords[SCENARIO] = scenarios
-        changed = {name for values in design.scenarios.values() for name in values}
-        for j, name in enumerate(self.varied):
-            if name not in self.row:
-                rows = [result.parameters[j] for result in results.values()]
-                shared = name not in changed
-                values = rows[0] if shared else join(rows)
-                coords[name] = labelled(model, name, values, (MEMBER,) if shared else dims[:-1])
-        attributes = provenance(model, self.program, self.grid, design, self.settings)
-        return xr.Dataset(data, coords=coords, attrs=attributes)
-
-    def _array(self, array: Array, result: _Result) -> Floats:
-        """Values of an array, (n_members, n_times, n_elements...)."""
-        missing = np.full(result.values.shape[1:], np.nan)
-        rows = [missing if i is None else result.values[self.row[i]] for i in array.ids]
-        shape = tuple(len(self.model.dimensions[name].elements) for name in array.dimensions)
-        return np.moveaxis(np.array(rows), 0, -1).swapaxes(0, 1).reshape(*missing.T.shape, *shape)
+def _dataset(run: Ensemble, results: Mapping[str, _Result]) -> xr.Dataset:
+    model, design = run.model, run.design
+    dims = (SCENARIO, MEMBER, TIME) if design.scenarios else (MEMBER, TIME)
+    variables, own = run.labelled([result.values for result in results.values()], dims)
+    status = run.joined([result.status for result in results.values()])
+    data: dict[str, object] = {**variables, STATUS: (dims[:-1], status, {"long_name": STATUS_TEXT, "units": "1"})}
+    coords: dict[str, object] = {
+        **own, MEMBER: np.arange(design.n_members), TIME: time_coordinate(model, run.grid.save_times())
+    }
+    if design.scenarios:
+        coords[SCENARIO] = list(results)
+    changed = {name for values in design.scenarios.values() for name in values}
+    for j, name in enumerate(run.varied):
+        if name not in run.row:
+            rows = [result.parameters[j] for result in results.values()]
+            shared = name not in changed
+            values = rows[0] if shared else run.joined(rows)
+            coords[name] = labelled(model, name, values, (MEMBER,) if shared else dims[:-1])
+    attributes = provenance(model, run.program, run.grid, design, run.settings)
+    return xr.Dataset(data, coords=coords, attrs=attributes)

@@ -23,7 +23,7 @@ from villageflow.program.noise import Noise, stream_keys
 from villageflow.program.program import SCALARS, Program
 from villageflow.timegrid import TimeGrid
 
-DEFAULT_BLOCK: Final = 128
+DEFAULT_BLOCK: Final = 256
 DEFAULT_TOLERANCE: Final = 1e-6
 _ALIGN: Final = 8  # doubles in a cache line
 

@@ -10,6 +10,7 @@ import numpy as np
 from villageflow.errors import DesignError, UnsupportedError, did_you_mean
 from villageflow.ir.model import Kind, Model
 from villageflow.program.events import Breaks, Event
+from villageflow.program.fuse import pair, pairs
 from villageflow.program.graph import Graph, Rate, Value, build_graph
 from villageflow.program.opcodes import CODES, LISTED, SCALAR_VECTOR, SWAPPED, TERNARY, VECTOR_SCALAR
 from villageflow.program.program import SCALARS, SEGMENTS, Clock, Program
@@ -357,22 +358,28 @@ class _Emitter:
     def _emit_sequence(self, sequence: list[tuple[str, int]], kept: set[int]) -> None:
         """Linear scan: a register is free again after the last reader of its value."""
         values = self.graph.values
-        last: dict[int, int] = {}
-        for position, (_, index) in enumerate(sequence):
-            for operand in values[index].operands:
-                last[operand] = position
+        inner = pairs(values, sequence, kept)
+        fused = set(inner.values())
+        sequence = [(segment, index) for segment, index in sequence if index not in fused]
+        made = {index: pair(values, index, operand, self._is_scalar) for index, operand in inner.items()}
+        reads = {index: set(made.get(index, values[index]).operands) for _, index in sequence}
+        last = {operand: position for position, (_, index) in enumerate(sequence) for operand in reads[index]}
         inside = {index for _, index in sequence}
         for position, (segment, index) in enumerate(sequence):
             value = values[index]
             if value.kind == "hold":
-                operands = [self._vector(operand) for operand in value.operands]
-                self._append(segment, "HOLD", self.vector_slot[index], operands)
+                registers = [self._vector(operand) for operand in value.operands]
+                self._append(segment, "HOLD", self.vector_slot[index], registers)
             else:
-                operation, operands = self._operands(value)
+                if index in made:
+                    operation, three = made[index].name, made[index].operands
+                    registers = [self._scalar(i) if self._is_scalar(i) else self._vector(i) for i in three]
+                else:
+                    operation, registers = self._operands(value)
                 slot = self._persistent() if index in kept else self._new_vector()
                 self.vector_slot[index] = slot
-                self._append(segment, operation, slot, operands)
-            for operand in set(value.operands):
+                self._append(segment, operation, slot, registers)
+            for operand in reads[index]:
                 if operand in inside and operand not in kept and last[operand] == position:
                     self.free.append(self.vector_slot[operand])
 

@@ -3,7 +3,8 @@
 An operation reads registers and writes one register. A *vector* register holds one value for each member of a
 block, a *scalar* register one value for all. The suffix tells the operand kinds: none = vector (and vector),
 ``_VS`` = vector and scalar, ``_SV`` = scalar and vector. Scalar segments run the unsuffixed operations over
-registers of width one.
+registers of width one. A *pair* is two operations of arithmetic in one loop, each rounded as it would be alone:
+``MULTIPLY_VS_ADD_V`` is (vector * scalar) + vector, ``..._FROM_V`` and ``..._INTO_V`` take the vector first.
 
 This file imports nothing, because the build runs it alone.
 """
@@ -30,6 +31,32 @@ TERNARY = (
 )
 LISTED = ("ALLOCATION_PRICE",)  # destination, first entry and number of entries of the program's list of registers
 
+ARITHMETIC = {"ADD": "+", "SUBTRACT": "-", "MULTIPLY": "*", "DIVIDE": "/"}
+THIRD_FIRST = {"SUBTRACT": "FROM", "DIVIDE": "INTO"}
+"""How a pair is called whose second operation has the result of the first on its right."""
+
+SWAPPED = {
+    "ADD": "ADD", "MULTIPLY": "MULTIPLY", "LESS": "GREATER", "LESS_EQUAL": "GREATER_EQUAL",
+    "GREATER": "LESS", "GREATER_EQUAL": "LESS_EQUAL",
+}
+"""Operations whose operands may change places without a change of bits."""
+
+
+def _pairs() -> dict[str, tuple[str, str, bool, str]]:
+    """Name -> first operation, second, whether the third operand is on its left, kinds of the three operands."""
+    found = {}
+    for first in ARITHMETIC:
+        for kinds in ("VV", "VS") if first in SWAPPED else ("VV", "VS", "SV"):
+            for third in "VS":
+                for second in ARITHMETIC:
+                    found[f"{first}_{kinds}_{second}_{third}"] = (first, second, False, kinds + third)
+                for second, written in THIRD_FIRST.items():
+                    found[f"{first}_{kinds}_{written}_{third}"] = (first, second, True, kinds + third)
+    return found
+
+
+PAIRS = _pairs()
+
 NAMES = (
     *UNARY,
     *BINARY,
@@ -42,22 +69,40 @@ NAMES = (
     "HOLD",   # destination keeps its value unless the condition holds; runs in the first stage of a step only
     "UNIFORM",  # destination, seed argument, number of the stream: the same in every stage of a step
     "GIVEN",  # destination, number of the supplied series: its value at the step
+    *PAIRS,  # last: the kernel knows a pair by its number
 )
 CODES = {name: code for code, name in enumerate(NAMES)}
-
-SWAPPED = {
-    "ADD": "ADD", "MULTIPLY": "MULTIPLY", "LESS": "GREATER", "LESS_EQUAL": "GREATER_EQUAL",
-    "GREATER": "LESS", "GREATER_EQUAL": "LESS_EQUAL",
-}
-"""Operations whose operands may change places without a change of bits."""
 
 XIDZ_ZERO = 1e-6
 """A divisor closer to zero than this counts as zero in XIDZ and ZIDZ, as Vensim documents."""
 
 
-def cython_constants() -> str:
-    """The text of ``_kernels/_opcodes.pxi``."""
+def kernel_text() -> str:
+    """The text of ``_kernels/_opcodes.pxi``: the constants, and the loops of the pairs."""
     lines = ["# Written by the build from program/opcodes.py.", "cdef enum:"]
     lines += [f"    OP_{name} = {code}" for name, code in CODES.items()]
-    lines += ["", f"cdef double XIDZ_ZERO = {XIDZ_ZERO!r}", ""]
-    return "\n".join(lines)
+    lines += [
+        f"    FIRST_PAIR = {min(CODES[name] for name in PAIRS)}",
+        "",
+        f"cdef double XIDZ_ZERO = {XIDZ_ZERO!r}",
+        "",
+        "cdef void pair(const int* at, Out d, In a, In b, In c, int n, const double* scalar) noexcept nogil:",
+        "    cdef int i, op = at[0]",
+        "    cdef double s, t",
+    ]
+    for position, name in enumerate(PAIRS):
+        lines += [f"    {'el' if position else ''}if op == OP_{name}:", *_pair_loop(*PAIRS[name])]
+    return "\n".join([*lines, ""])
+
+
+def _pair_loop(first: str, second: str, third_first: bool, kinds: str) -> list[str]:
+    loads, terms, free = [], [], iter("st")
+    for operand, kind in enumerate(kinds):
+        if kind == "S":
+            terms.append(next(free))
+            loads.append(f"        {terms[-1]} = scalar[at[{operand + 2}]]")
+        else:
+            terms.append(f"{'abc'[operand]}[i]")
+    inner = f"({terms[0]} {ARITHMETIC[first]} {terms[1]})"
+    left, right = (terms[2], inner) if third_first else (inner, terms[2])
+    return [*loads, "        for i in range(n):", f"            d[i] = {left} {ARITHMETIC[second]} {right}"]

@@ -28,6 +28,7 @@ from villageflow.program.opcodes import (
     CODES,
     LISTED,
     NAMES,
+    PAIRS,
     SCALAR_VECTOR,
     TERNARY,
     UNARY,
@@ -41,15 +42,17 @@ SEGMENTS: Final = ("run", "member", "time", "lane", "save")
 SCALARS: Final = ("time", "step_time", "initial_time", "final_time", "time_step", "saveper")
 """Scalar registers 0 to 5, written by the integrator. ``step_time`` is the time at which the step began."""
 
-_VECTOR_OPERANDS: Final = (
-    {CODES[name]: 1 for name in UNARY}
-    | {CODES[name]: 2 for name in BINARY}
-    | {CODES[f"{name}_VS"]: 1 for name in VECTOR_SCALAR}
-    | {CODES[f"{name}_SV"]: 1 for name in SCALAR_VECTOR}
-    | {CODES[name]: 3 for name in TERNARY}
-    | {CODES[name]: 0 for name in LISTED}
-    | {CODES["TABLE"]: 1, CODES["FILL"]: 0, CODES["HOLD"]: 2, CODES["UNIFORM"]: 1, CODES["GIVEN"]: 0}
+_OPERANDS: Final = (
+    {CODES[name]: "V" for name in UNARY}
+    | {CODES[name]: "VV" for name in BINARY}
+    | {CODES[f"{name}_VS"]: "VS" for name in VECTOR_SCALAR}
+    | {CODES[f"{name}_SV"]: "SV" for name in SCALAR_VECTOR}
+    | {CODES[name]: "VVV" for name in TERNARY}
+    | {CODES[name]: "" for name in LISTED}
+    | {CODES["TABLE"]: "V", CODES["FILL"]: "S", CODES["HOLD"]: "VV", CODES["UNIFORM"]: "V", CODES["GIVEN"]: ""}
+    | {CODES[name]: kinds for name, (*_, kinds) in PAIRS.items()}
 )
+"""Kind of each register that an operation reads: vector or scalar."""
 
 
 @dataclass(frozen=True)
@@ -247,24 +250,22 @@ def _validate_segment(program: Program, name: str, written: set[int], n_slots: i
     over_scalars = name in ("run", "time")
     for row, (op, dst, *operands) in enumerate(program.segment(name).tolist()):
         where = f"operation {row} of segment {name!r}"
-        if op not in _VECTOR_OPERANDS:
+        if op not in _OPERANDS:
             raise ProgramError(f"{where} has the unknown code {op}")
-        n_vector = _VECTOR_OPERANDS[op]
-        label = NAMES[op]
-        if over_scalars and (label.endswith(("_VS", "_SV")) or label in ("FILL", "HOLD")):
+        label, kinds = NAMES[op], _OPERANDS[op]
+        if over_scalars and ("S" in kinds or label == "HOLD" or label in PAIRS):
             raise ProgramError(f"{where} is {label}, which mixes vectors and scalars")
         if over_scalars and label in ("UNIFORM", "GIVEN"):
             raise ProgramError(f"{where} is {label}, which differs between members")
         if label == "HOLD" and name != "lane":
             raise ProgramError(f"{where} is HOLD; only the lane segment may hold values")
-        vectors = operands[1:2] if label.endswith("_SV") else operands[:n_vector]
+        vectors = [slot for slot, kind in zip(operands, kinds, strict=False) if kind == "V"]
+        scalar_operands = [slot for slot, kind in zip(operands, kinds, strict=False) if kind == "S"]
         if label in LISTED:
             first, count = operands[:2]
             if not (count > 0 and 0 <= first <= len(program.lists) - count):
                 raise ProgramError(f"{where} reads entries {first} to {first + count} of {len(program.lists)} listed")
             vectors = program.lists[first:first + count].tolist()
-        scalar_operands = ([operands[1]] if label.endswith("_VS") else
-                           [operands[0]] if label.endswith("_SV") or label == "FILL" else [])
         if not 0 <= dst < n_slots:
             raise ProgramError(f"{where} writes register {dst}; there are {n_slots}")
         for slot in vectors:

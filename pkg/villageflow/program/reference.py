@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from villageflow._kernels import _vmath
 from villageflow.program.noise import Noise, stream_keys, uniform
-from villageflow.program.opcodes import LISTED, NAMES, TERNARY, UNARY, XIDZ_ZERO
+from villageflow.program.opcodes import LISTED, NAMES, PAIRS, TERNARY, UNARY, XIDZ_ZERO
 from villageflow.program.program import SCALARS, Program
 from villageflow.timegrid import TimeGrid
 
@@ -234,6 +234,8 @@ class MemberRun:
             elif name in LISTED:
                 slots = self.program.lists[a:a + b].tolist()
                 registers[dst] = scalar_operation(name, *(registers[slot] for slot in slots))
+            elif name in PAIRS:
+                registers[dst] = self._pair(name, registers, (a, b, c))
             elif name.endswith("_VS"):
                 registers[dst] = scalar_operation(name[:-3], registers[a], self.scalar[b])
             elif name.endswith("_SV"):
@@ -242,6 +244,12 @@ class MemberRun:
                 n_operands = 1 if name in UNARY else 3 if name in TERNARY else 2
                 operands = (registers[a], registers[b], registers[c])[:n_operands]
                 registers[dst] = scalar_operation(name, *operands)
+
+    def _pair(self, name: str, registers: list[float], slots: tuple[int, ...]) -> float:
+        first, second, third_first, kinds = PAIRS[name]
+        a, b, c = ((registers if kind == "V" else self.scalar)[slot] for kind, slot in zip(kinds, slots, strict=True))
+        inner = scalar_operation(first, a, b)
+        return scalar_operation(second, c, inner) if third_first else scalar_operation(second, inner, c)
 
     def _table(self, x: float, index: int) -> float:
         tables = self.program.tables

@@ -61,9 +61,9 @@ def save_run(model: Model, ds: xr.Dataset, path: Path) -> None:
 
 
 def save_ensemble(ds: xr.Dataset, path: Path) -> None:
-    """Write an ensemble as ``.nc``, or ``.csv`` with one row for each scenario, member and time."""
+    """Write an ensemble as ``.nc``, or ``.csv`` with one row for each scenario, member or quantile, and time."""
     if path.suffix.lower() == ".csv":
-        ds.drop_vars("status").to_dataframe().to_csv(path, lineterminator="\n")
+        ds.drop_vars("status", errors="ignore").to_dataframe().to_csv(path, lineterminator="\n")
     else:
         save_netcdf(ds, path)
 
