@@ -33,7 +33,6 @@ UNDEFINED = {
     "samples/Workforce/workforce.mdl": "starts on a point of a table: the side that counts is a matter of rounding",
     "tests/arithmetics/test_arithmetics.mdl": "a negative base has no derivative with respect to its exponent",
     "tests/arithmetics_exp/test_arithmetics_exp.mdl": "divides by zero on the way to a finite value",
-    "tests/arithmetics_exp/test_arithmetics_exp.xmile": "divides by zero on the way to a finite value",
 }
 
 # every kind of memory, of initial value and of branch, with parameters in all of them
@@ -268,7 +267,7 @@ def test_every_construct_equals_complex_steps(everything, method):
 
 def _corpus():
     files = CORPUS.glob("*/*/*") if CORPUS.is_dir() else ()
-    return sorted(str(path.relative_to(CORPUS)) for path in files if path.suffix in (".mdl", ".xmile", ".stmx"))
+    return sorted(str(path.relative_to(CORPUS)) for path in files if path.suffix == ".mdl")
 
 
 def _operations(model):
