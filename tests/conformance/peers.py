@@ -15,6 +15,7 @@ import simlin
 
 from villageflow.names import canonical
 
+
 def run_pysd(name: str, wanted: Set[str]) -> pd.DataFrame:
     """The run with PySD's own defaults, in a copy of the folder: PySD writes a program beside the model."""
     with tempfile.TemporaryDirectory() as folder:

@@ -169,6 +169,7 @@ def test_all_operations_are_emitted_by_these_tests():
     definitions["drawn"] = Call("random_normal", (P, Q, S, R, Num(0.0)))
     definitions["counted"] = Call("random_poisson", (P, Q, S, R, T, Num(0.0)))
     definitions["shaped"] = Call("random_beta", (P, Q, S, T, R, Num(1.0), Num(0.0)))
+    definitions["priced"] = Call("allocation price", (T, P, Num(1.0), Q, R))
     model = model_of(**STATES, **definitions)
     program = compile_model(model, varied=("p", "q", "r"), saves=tuple(definitions), given=("given",))
     assert set(NAMES) - {NAMES[code] for code in program.code[:, 0]} <= set(opcodes.PAIRS)

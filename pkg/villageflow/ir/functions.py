@@ -23,7 +23,7 @@ ELEMENTARY: Final[dict[str, int]] = {
 
 COMPOSED: Final[dict[str, int]] = {
     "log": 2, "log10": 1, "zidz": 2, "pi": 0,
-    "safediv": 3, "quantum": 2, "get_time_value": 3,
+    "safediv": 3, "quantum": 2,
     "step": 2, "ramp": 3, "ramp_unending": 2,
     "pulse": 2, "pulse_train": 4, "pulse_volume": 2, "pulse_volume_train": 3,
     "initial": 1, "active_initial": 2,

@@ -154,6 +154,8 @@ class _Resolver:
             if len(operands) != 1:
                 return self._fault(f"calls the lookup {function!r} with {len(operands)} arguments; it takes 1")
             return TableCall(function, operands[0])
+        if function == "get_time_value" and len(operands) == 3:
+            return self._time_value(*operands)
         if function in LISTED:
             return Call(function, operands)
         arity = arguments_of(function)
@@ -164,12 +166,16 @@ class _Resolver:
         if not least <= len(operands) <= most:
             takes = f"{least}" if least == most else f"{least} to {most}"
             return self._fault(f"calls {function!r} with {len(operands)} arguments; it takes {takes}")
-        if function == "get_time_value" and (operands[0] not in (Num(0.0), Num(1.0)) or operands[2] != Num(0.0)):
+        return Call(function, operands)
+
+    def _time_value(self, relative_to: Expr, offset: Expr, measure: Expr) -> Expr:
+        """The time of the model, or the time at which it starts, moved by an offset."""
+        if relative_to not in (Num(0.0), Num(1.0)) or measure != Num(0.0):
             return self._fault(
                 "calls 'get_time_value' for a date or for the clock of the computer; only the time of the model "
                 "(0 or 1, offset, 0) is supported", unsupported=True,
             )
-        return Call(function, operands)
+        return Call("add", (Ref(TIME if relative_to == Num(0.0) else "initial_time"), offset))
 
     def _table_function(self, function: str, operands: tuple[Expr, ...]) -> Expr:
         table, argument = operands

@@ -380,10 +380,6 @@ def compose(graph: Graph, function: str, operands: tuple[int, ...], *, at_start:
             ratio = apply("DIVIDE", value, step)
             whole = op("MULTIPLY", step, apply("INTEGER", ratio))
             return op("IF_THEN_ELSE", op("GREATER", step, literal(0.0)), whole, value)
-        case "get_time_value":
-            since = op("EQUAL", operands[0], literal(0.0))
-            now = graph.scalar("initial_time" if at_start else TIME)
-            return apply("ADD", op("IF_THEN_ELSE", since, now, graph.scalar("initial_time")), operands[1])
         case "log":
             return op("DIVIDE", op("LN", operands[0]), op("LN", operands[1]))
         case "log10":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -70,11 +71,11 @@ def _forward(x: tuple[float, ...], y: tuple[float, ...]) -> list[tuple[float, fl
 
 def _raw(x: tuple[float, ...], y: tuple[float, ...]) -> list[tuple[float, float, float]]:
     """Raw data are available at their own times only, which may miss those of the steps by rounding."""
-    rows = [(math.nextafter(x[0], -math.inf) - _raw_tolerance(x[0]), NOT_AVAILABLE, 0.0)]
-    for xk, yk in zip(x, y, strict=True):
-        rows += [(xk - _raw_tolerance(xk), yk, 0.0), (xk + _raw_tolerance(xk), NOT_AVAILABLE, 0.0)]
-    return rows
-
-
-def _raw_tolerance(x: float) -> float:
-    return 1e-6 * max(1.0, abs(x))
+    points = dict(zip(x, y, strict=True))  # of points at one time the last
+    times = list(points)
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    rows = []
+    for xk, before, after in zip(times, [math.inf, *gaps], [*gaps, math.inf], strict=True):
+        reach = min(1e-6 * max(1.0, abs(xk)), before / 4, after / 4)
+        rows += [(xk - reach, points[xk], 0.0), (max(xk + reach, math.nextafter(xk, math.inf)), NOT_AVAILABLE, 0.0)]
+    return [(min(rows[0][0] - 1.0, math.nextafter(rows[0][0], -math.inf)), NOT_AVAILABLE, 0.0), *rows]
