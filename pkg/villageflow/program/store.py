@@ -9,7 +9,7 @@ from typing import Final
 from villageflow.errors import ProgramError, StoredFileError
 from villageflow.ir.codec import Codec, dataclasses_of
 from villageflow.program import program as programs
-from villageflow.program.opcodes import cython_constants
+from villageflow.program.opcodes import kernel_text
 from villageflow.program.program import SCALARS, SEGMENTS, Program
 from villageflow.sealed import seal, unseal, write_whole
 
@@ -21,7 +21,7 @@ _CODEC = Codec(Program, dataclasses_of(programs))
 
 def machine() -> str:
     """SHA-256 over the table of operations, the segments and the reserved registers: what a tape's numbers mean."""
-    return hashlib.sha256(repr((cython_constants(), SEGMENTS, SCALARS)).encode()).hexdigest()
+    return hashlib.sha256(repr((kernel_text(), SEGMENTS, SCALARS)).encode()).hexdigest()
 
 
 def save_program(program: Program, path: str | Path) -> None:
