@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from villageflow.ir.model import Model
-from villageflow.program.emit import breakpoints
 from villageflow.program.graph import Graph, Rate, build_graph
 from villageflow.program.program import SCALARS
+from villageflow.program.tables import breakpoints
 from villageflow.timegrid import TimeGrid
 
 Floats = npt.NDArray[np.float64]
@@ -108,7 +108,7 @@ def _library(text: str) -> ctypes.CDLL:
 
 def c_text(model: Model, varied: Sequence[str], saves: Sequence[str], grid: TimeGrid, *, block: int) -> str:
     """The C text of `fused_c`."""
-    return _Writer(build_graph(model, frozenset(varied)), varied, saves, grid, block).text()
+    return _Writer(build_graph(model, frozenset(varied), frozenset()), varied, saves, grid, block).text()
 
 
 class _Writer:

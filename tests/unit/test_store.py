@@ -122,7 +122,7 @@ def test_what_is_no_such_file_is_refused_by_name(tmp_path, content, match):
 
 
 def test_a_program_for_another_table_of_operations_is_refused(path, monkeypatch):
-    monkeypatch.setattr(store, "cython_constants", lambda: "other")
+    monkeypatch.setattr(store, "kernel_text", lambda: "other")
     with pytest.raises(ProgramError, match="another table of operations"):
         load_program(path)
 
