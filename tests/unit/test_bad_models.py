@@ -268,7 +268,7 @@ def test_control_without_a_usable_value(vensim, equation, match):
     ("equation", "error", "match"),
     [
         ("nofun(3)", UnsupportedError, "line 3: 'y' uses the function 'nofun'"),
-        ("RANDOM UNIFORM(0, 1, 2)", UnsupportedError, "random_uniform"),
+        ("RANDOM GAMMA(0, 9, 2, 0, 1, 0)", UnsupportedError, "random_gamma"),
         ("add(1, 2)", UnsupportedError, "function 'add'"),
         ("negative(3)", UnsupportedError, "function 'negative'"),
         ("arithmetic(x, x)", UnsupportedError, "function 'arithmetic'"),

@@ -100,7 +100,7 @@ cdef extern from *:
 
     /* ---- counts of the (a, b, 0) class ---- */
 
-    #define VM_COUNT_TERMS 1e7      /* more are not summed: the result is not a number */
+    #define VM_COUNT_TERMS 1e6      /* more are not summed: the result is not a number */
     #define VM_COUNT_NEGLIGIBLE 1e-25
 
     typedef struct { double first, weight, last, total; int known; } vm_counts;
