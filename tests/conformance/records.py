@@ -11,6 +11,7 @@ import re
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,7 @@ _RECORDS = {
     ".stmx": ("output_stella.csv", "output_stella1006.csv", "output.csv", "output.tab"),
 }
 _OWN_RECORD = {"tests/data_from_other_model/model_to_generate_data.mdl": ("data.tab",)}
+_DATA_FILES = {"tests/data_from_other_model/test_data_from_other_model.mdl": ("data.tab",)}
 _NOT_TOLD = ("", "?")
 
 Floats = npt.NDArray[np.float64]
@@ -89,6 +91,11 @@ def record_path(name: str) -> Path | None:
     folder = (CORPUS / name).parent
     candidates = _OWN_RECORD.get(name, _RECORDS[kind(name)])
     return next((folder / each for each in candidates if (folder / each).is_file()), None)
+
+
+def data_files(name: str) -> list[str]:
+    """Recorded data that a model reads without naming a file: every tool has to be told."""
+    return [str((CORPUS / name).parent / each) for each in _DATA_FILES.get(name, ())]
 
 
 def read_record(path: Path) -> Record:
@@ -171,8 +178,18 @@ def summary(differences: tuple[str, ...]) -> str:
     return "; ".join(differences[:SHOWN]) + more
 
 
-def run_villageflow(name: str, wanted: Set[str], method: str | None = None) -> pd.DataFrame:
-    """The run as the file asks for it; ``wanted`` are the canonical names of the variables to save."""
-    model = vf.read_model(CORPUS / name)
-    saves = [variable for variable in model.variables if variable in wanted]
-    return run_frame(model, vf.simulate(model, save=saves, method=method, errors="flag"))
+def run_villageflow(name: str, wanted: Set[str], **settings: Any) -> pd.DataFrame:
+    """The run as the file asks for it.
+
+    Parameters
+    ----------
+    name : str
+        The file.
+    wanted : set of str
+        Canonical names of the variables to save.
+    **settings
+        Of `villageflow.simulate`, where a test asks for something else than the file does.
+    """
+    model = vf.read_model(CORPUS / name, data_files=data_files(name))
+    saves = [variable for variable in (*model.arrays, *model.variables) if variable in wanted]
+    return run_frame(model, vf.simulate(model, save=saves, errors="flag", **settings))
