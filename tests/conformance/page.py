@@ -203,9 +203,10 @@ def _introduction() -> Iterator[str]:
         "",
         "**The tools.** Each runs a file as it does by default: villageflow and pysimlin with the method of the file,",
         "PySD with Euler's. PySD and pysimlin name some variables in their own way (`dt`); these are translated.",
-        f"A file has {SECONDS} seconds. What does not match runs again, {RUNS} times in all, and counts as matched if",
-        "any run matches: pysimlin's answer to `tests/subscript_transposition` changes from one process to the next,",
-        "and what is told of random draws is of one run. Broken files (the last table) count nowhere.",
+        f"A file has {SECONDS} seconds. What does not match runs again, {RUNS} times in all, "
+        "and counts as matched if any",
+        "run matches: pysimlin's answer to `tests/subscript_transposition` changes from one process to the next, and",
+        "what is told of random draws is of one run. Broken files (the last table) count nowhere.",
         "",
     )
 

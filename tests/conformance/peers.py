@@ -22,8 +22,7 @@ def run_pysd(name: str, wanted: Set[str]) -> pd.DataFrame:
         shutil.copytree((records.CORPUS / name).parent, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
         path = Path(folder) / Path(name).name
         read = pysd.read_vensim if records.kind(name) == ".mdl" else pysd.read_xmile
-        data = records.DATA_FILES.get(name)
-        model = read(str(path), data_files=str(Path(folder) / data) if data else None)
+        model = read(str(path), data_files=records.data_files(name) or None)
         saves = [title for title in model.doc["Real Name"] if canonical(title) in wanted]
         table = model.run(return_columns=saves)
     return table.rename_axis("time").reset_index()

@@ -12,6 +12,7 @@ import re
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +38,7 @@ _RECORDS = {
     ".stmx": ("output_stella.csv", "output_stella1006.csv", "output.csv", "output.tab"),
 }
 _OWN_RECORD = {"tests/data_from_other_model/model_to_generate_data.mdl": ("data.tab",)}
-
-# Recorded data that a Vensim model reads without naming a file: a tool has to be told.
-DATA_FILES = {"tests/data_from_other_model/test_data_from_other_model.mdl": "data.tab"}
+_DATA_FILES = {"tests/data_from_other_model/test_data_from_other_model.mdl": ("data.tab",)}
 _NOT_TOLD = ("", "?")
 
 Floats = npt.NDArray[np.float64]
@@ -94,6 +93,11 @@ def record_path(name: str) -> Path | None:
     folder = (CORPUS / name).parent
     candidates = _OWN_RECORD.get(name, _RECORDS[kind(name)])
     return next((folder / each for each in candidates if (folder / each).is_file()), None)
+
+
+def data_files(name: str) -> list[str]:
+    """Recorded data that a model reads without naming a file: every tool has to be told."""
+    return [str((CORPUS / name).parent / each) for each in _DATA_FILES.get(name, ())]
 
 
 def read_record(path: Path) -> Record:
@@ -176,15 +180,18 @@ def summary(differences: tuple[str, ...]) -> str:
     return "; ".join(differences[:SHOWN]) + more
 
 
-@functools.cache
-def read_model(name: str) -> Model:
-    """The model of a file, with the data file that its own tests give it."""
-    data = DATA_FILES.get(name)
-    return vf.read_model(CORPUS / name, data_files=[(CORPUS / name).parent / data] if data else ())
+def run_villageflow(name: str, wanted: Set[str], **settings: Any) -> pd.DataFrame:
+    """The run as the file asks for it.
 
-
-def run_villageflow(name: str, wanted: Set[str], method: str | None = None) -> pd.DataFrame:
-    """The run as the file asks for it; ``wanted`` are the canonical names of the variables to save."""
-    model = read_model(name)
-    saves = [variable for variable in (*model.variables, *model.arrays) if variable in wanted]
-    return run_frame(model, vf.simulate(model, save=saves, method=method, errors="flag"))
+    Parameters
+    ----------
+    name : str
+        The file.
+    wanted : set of str
+        Canonical names of the variables to save.
+    **settings
+        Of `villageflow.simulate`, where a test asks for something else than the file does.
+    """
+    model = vf.read_model(CORPUS / name, data_files=data_files(name))
+    saves = [variable for variable in (*model.arrays, *model.variables) if variable in wanted]
+    return run_frame(model, vf.simulate(model, save=saves, errors="flag", **settings))
