@@ -7,7 +7,6 @@ more than 1e-5 of the column's largest absolute value, or half of the last recor
 from __future__ import annotations
 
 import csv
-import functools
 import re
 from collections.abc import Set
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ import numpy.typing as npt
 import pandas as pd
 
 import villageflow as vf
-from villageflow.ir.model import Model
 from villageflow.names import canonical
 from villageflow.report.output import run_frame
 

@@ -6,11 +6,13 @@ import functools
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import records
 import table
 from scipy.stats import ks_2samp
 
+import villageflow as vf
 from villageflow.ensemble.simulate import time_grid
 from villageflow.errors import UnsupportedError, VillageflowError
 from villageflow.integrate.adaptive import run_adaptive
