@@ -61,7 +61,9 @@ def read_source(path: str | Path, *, data_files: Sequence[str | Path] = ()) -> S
             raise ModelFileError(f"{path}: an equation is nested too deeply; simplify it") from None
     digest = hashlib.sha256(content).hexdigest()
     used = {**files.used, **data.used}
-    return SourceModel(path, digest, parsed.method, parsed.variables, parsed.dimensions, parsed.macros, used)
+    return SourceModel(
+        path, digest, parsed.method, parsed.variables, parsed.dimensions, parsed.macros, used, len(content)
+    )
 
 
 @contextmanager

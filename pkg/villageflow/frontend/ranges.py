@@ -32,7 +32,12 @@ class Range:
     alias: bool = False
 
 
-def resolve_ranges(place: str, ranges: Sequence[Range]) -> tuple[Dimension, ...]:
+def most_elements(size: int) -> int:
+    """How many elements the dimensions of a model file of `size` bytes may have together."""
+    return max(100_000, 2 * size)
+
+
+def resolve_ranges(place: str, ranges: Sequence[Range], most: int) -> tuple[Dimension, ...]:
     """The dimensions that ranges stand for.
 
     Parameters
@@ -41,18 +46,24 @@ def resolve_ranges(place: str, ranges: Sequence[Range]) -> tuple[Dimension, ...]
         The file's name, for messages.
     ranges : sequence of Range
         In file order.
+    most : int
+        Elements that they may have together.
 
     Raises
     ------
     ModelFileError
-        A range twice, one that holds itself, an element twice in one range, or a mapping of different length.
+        Too many elements, a range twice, one that holds itself, an element twice in one range, or a mapping of
+        different length.
     """
     by_id: dict[str, Range] = {}
     for item in ranges:
         if canonical(item.name) in by_id:
             raise ModelFileError(f"{place} defines the subscript range {item.name!r} twice; keep one")
         by_id[canonical(item.name)] = item
-    labels = {key: _labels(place, key, by_id) for key in by_id}
+    labels: dict[str, tuple[str, ...]] = {}
+    for key in by_id:
+        labels[key] = _labels(place, key, by_id, most)
+        most -= len(labels[key])
     elements = {key: tuple(map(canonical, names)) for key, names in labels.items()}
     for key, members in elements.items():
         if len(set(members)) < len(members):
@@ -64,11 +75,13 @@ def resolve_ranges(place: str, ranges: Sequence[Range]) -> tuple[Dimension, ...]
     )
 
 
-def _labels(place: str, key: str, by_id: Mapping[str, Range]) -> tuple[str, ...]:
+def _labels(place: str, key: str, by_id: Mapping[str, Range], most: int) -> tuple[str, ...]:
     """Elements of a range as written, with ranges inside it replaced by their own."""
     found: list[str] = []
     todo: list[tuple[str, tuple[str, ...]]] = [(member, (key,)) for member in reversed(by_id[key].members)]
     while todo:
+        if len(found) + len(todo) > most:
+            raise ModelFileError(f"{place}: its dimensions have too many elements, at {by_id[key].name!r}; use fewer")
         member, above = todo.pop()
         inner = canonical(member)
         if inner in above:

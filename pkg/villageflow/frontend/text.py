@@ -14,6 +14,7 @@ from pathlib import Path
 from lxml import etree
 
 from villageflow.errors import ModelFileError
+from villageflow.frontend.ranges import most_elements
 
 _MAX_BYTES = 64 * 1024 * 1024
 MAX_NESTING = 200
@@ -26,7 +27,6 @@ EVERY_SUBSCRIPT = "every_element_of_the_dimension"
 """What stands for ``*`` between brackets: the grammar takes only names there."""
 
 _EVERY = re.compile(r"(?<=[\[,])\s*\*\s*(?=[\],])")
-_MAX_ELEMENTS = 100_000
 _DOCUMENT_TYPE = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
@@ -132,8 +132,9 @@ def xmile_root(path: Path, content: bytes) -> etree._Element:
     for span in root.iter(f"{space}range"):
         span.set("min", span.get("min", "-inf"))
         span.set("max", span.get("max", "inf"))
+    most = most_elements(len(content))
     for dimension in root.iterfind(f"{space}dimensions/{space}dim"):
-        _name_elements(path, dimension, space)
+        most -= _name_elements(path, dimension, space, most)
     for equation in root.iter(f"{space}eqn"):
         equation.text = _EVERY.sub(EVERY_SUBSCRIPT, equation.text or "")
     texts = {"sim_specs": ("start", "stop", "dt"), "variables": ("eqn", "inflow", "outflow", "xpts", "ypts")}
@@ -146,21 +147,22 @@ def xmile_root(path: Path, content: bytes) -> etree._Element:
     return root
 
 
-def _name_elements(path: Path, dimension: etree._Element, space: str) -> None:
-    """A dimension with a size and no names has the elements 1, 2, ..."""
+def _name_elements(path: Path, dimension: etree._Element, space: str, most: int) -> int:
+    """A dimension with a size and no names has the elements 1, 2, ...; returns how many were added."""
     if dimension.find(f"{space}elem") is not None or dimension.get("size") is None:
-        return
+        return 0
     place = f"{path}, line {dimension.sourceline}: dimension {dimension.get('name')!r}"
     try:
         size = int(dimension.get("size"))
     except ValueError:
         size = 0
-    if not 1 <= size <= _MAX_ELEMENTS:
+    if not 1 <= size <= most:
         raise ModelFileError(
-            f"{place} has the size {dimension.get('size')!r}; it is a whole number from 1 to {_MAX_ELEMENTS:,}"
+            f"{place} has the size {dimension.get('size')!r:.40}; it is a whole number, all together at most {most:,}"
         )
     for number in range(1, size + 1):
         etree.SubElement(dimension, f"{space}elem", name=str(number))
+    return size
 
 
 def _check_text(path: Path, element: etree._Element) -> None:

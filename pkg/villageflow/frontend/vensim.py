@@ -17,12 +17,13 @@ from villageflow.frontend.faults import PARSER_FAULTS, reason, shorten
 from villageflow.frontend.parsed import Parsed
 from villageflow.frontend.pysd_strict import vensim_element, vensim_utils
 from villageflow.frontend.pysd_syntax import Context, definition
-from villageflow.frontend.ranges import Range, resolve_ranges
+from villageflow.frontend.ranges import Range, most_elements, resolve_ranges
 from villageflow.frontend.text import vensim_text
 from villageflow.frontend.vensim_text import (
     LineFinder,
     Section,
     join_lines,
+    n_ranged,
     outputs_as_arguments,
     quote_names,
     split_sections,
@@ -59,7 +60,7 @@ def read_vensim(path: Path, content: bytes, files: ExternalFiles, data: DataFile
     outputs = {canonical(macro.name): len(macro.outputs) for macro in macros}
     components = _components(path, main, outputs)
     ranges = [component for component, _ in components if isinstance(component, vensim_element.SubscriptRange)]
-    dimensions = resolve_ranges(path.name, [_range(path, item, files) for item in ranges])
+    dimensions = resolve_ranges(path.name, [_range(path, item, files) for item in ranges], most_elements(len(content)))
     reader = _Reader(path, Dimensions(dimensions), files, data)
     return Parsed(
         "euler",
@@ -90,6 +91,9 @@ def _components(path: Path, section: Section, outputs: dict[str, int]) -> list[L
     elements = _elements(path, section)
     texts = dict(found for found in (text_value(element.equation) for element in elements) if found is not None)
     quoted = quote_names([element.equation for element in elements])
+    most = most_elements(len(section.text))
+    if sum(map(n_ranged, quoted)) > most:
+        raise ModelFileError(f"{path.name}: its ranges of elements stand for more than {most:,}; make them smaller")
     for element, equation in zip(elements, quoted, strict=True):
         line = lines.find(element.equation)
         if text_value(equation) is not None:

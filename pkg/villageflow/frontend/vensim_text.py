@@ -16,12 +16,15 @@ from villageflow.errors import ModelFileError
 from villageflow.names import canonical
 
 _MACRO_END = re.compile(":END OF MACRO:", re.IGNORECASE)
-_HEADER = re.compile(r"\s*([^(\n]+?)\s*\(([^()]*)\)")
 _BARE = re.compile(r'\s*("(?:\\.|[^"\\])*"|[^\W\d][^\[\]():=~|<>"]*?)\s*(\[[^\]]*\]\s*)?')
-_SLASHED = re.compile(r"\s*([^\W\d][^\"\[\]()=:~|<>+*^,'-]*/[^\"\[\]()=:~|<>+*^,'-]*?)\s*(?:\[|=|\(|:)")
+_LEFT_SIDE = re.compile(r"[^\[=(:]*")
+_SLASHED = re.compile(r"[^\W\d][^\"\])~|<>+*^,'-]*")
 _TEXT = re.compile(r"(.+?)\s*:IS:\s*'([^']*)'", re.IGNORECASE | re.DOTALL)
 _GET = re.compile(r"(GET[ _](?:XLS|DIRECT)[ _]\w+\s*\()([^()]*)\)", re.IGNORECASE)
-_CALL = re.compile(r"([^\W\d][\w\s$']*?)\s*\(")
+_NAME_END = re.compile(r"^.*?([\w $']*)$")
+_LONGEST_NAME, _MOST_WORDS = 300, 20  # of a macro, in front of its arguments
+_DIGITS = 18  # of a number that an index may have
+_RANGE = re.compile(r"(\d+)\s*-\s*[^\d()]*(\d+)\s*\)")
 _BLANKS = re.compile(r"[\s\\]+")
 _KEYWORDS = re.compile(r":(?:AND|OR|NOT|NA|IMPLIES):", re.IGNORECASE)
 
@@ -59,15 +62,16 @@ def split_sections(path: Path, text: str) -> list[Section]:
         line += text.count("\n", end, start)
         closing = _MACRO_END.search(text, start)
         close = closing.start() if closing else -1
-        header = _HEADER.match(text, start + len(":MACRO:"))
-        if close < 0 or header is None or header.end() > close:
+        opened = text.find("(", start)
+        ended = text.find(")", opened)
+        name = " ".join(text[start + len(":MACRO:"):opened].split())
+        if not 0 <= opened < ended < close or not name:
             raise ModelFileError(
                 f"{path.name}, line {line}: a macro is written ':MACRO: NAME(inputs) equations :END OF MACRO:'"
             )
-        inputs, _, outputs = header[2].partition(":")
+        inputs, _, outputs = text[opened + 1:ended].partition(":")
         macros.append(Section(
-            " ".join(header[1].split()), _listed(inputs), _listed(outputs), text[header.end():close],
-            line + text.count("\n", start, header.end()),
+            name, _listed(inputs), _listed(outputs), text[ended + 1:close], line + text.count("\n", start, ended),
         ))
         end = close + len(":END OF MACRO:")
         breaks = text.count("\n", start, end)
@@ -141,7 +145,9 @@ def quote_names(equations: Sequence[str]) -> list[str]:
 
     Only a name that stands on the left of an equation is taken for one; elsewhere a slash divides.
     """
-    names = {" ".join(match[1].split()) for match in map(_SLASHED.match, equations) if match}
+    sides = (_LEFT_SIDE.match(equation) for equation in equations)
+    names = {" ".join(side[0].split()) for side in sides if side is not None and "/" in side[0]}
+    names = {name for name in names if _SLASHED.fullmatch(name)}
     if not names:
         return list(equations)
     words = sorted(names, key=len, reverse=True)
@@ -152,6 +158,13 @@ def quote_names(equations: Sequence[str]) -> list[str]:
         return match[0] if match[0].startswith('"') else f'"{match[0]}"'
 
     return [pattern.sub(quoted, equation) for equation in equations]
+
+
+def n_ranged(equation: str) -> int:
+    """How many elements the ranges of a definition, such as ``(a1-a9)``, stand for."""
+    if "=" in equation:
+        return 0
+    return sum(max(0, int(last[:_DIGITS]) - int(first[:_DIGITS])) + 1 for first, last in _RANGE.findall(equation))
 
 
 def text_value(equation: str) -> tuple[str, str] | None:
@@ -166,7 +179,7 @@ def with_texts(equation: str, texts: Mapping[str, str]) -> str:
         return equation
 
     def arguments(match: re.Match[str]) -> str:
-        parts = re.split(r",(?=(?:[^']*'[^']*')*[^']*$)", match[2])
+        parts = re.findall(r"(?:'[^']*'|[^,'])+", match[2])
         said = [f"'{texts[canonical(part)]}'" if canonical(part) in texts else part for part in parts]
         return f"{match[1]}{','.join(said)})"
 
@@ -182,10 +195,10 @@ def outputs_as_arguments(equation: str, outputs: Mapping[str, int]) -> str:
     """``MACRO(x, y : a, b)`` with a comma for the colon, for macros that have outputs."""
     if not any(outputs.values()) or ":" not in equation:
         return equation
-    for match in list(_CALL.finditer(equation)):
-        words = match[1].split()
-        if any(outputs.get(canonical(" ".join(words[i:])), 0) for i in range(len(words))):
-            equation = _comma_for_colon(equation, match.end())
+    for bracket in [place for place, character in enumerate(equation) if character == "("]:
+        words = equation[max(0, bracket - _LONGEST_NAME):bracket].split()[-_MOST_WORDS:]
+        if any(outputs.get(canonical(_NAME_END.sub(r"\1", " ".join(words[i:]))), 0) for i in range(len(words))):
+            equation = _comma_for_colon(equation, bracket + 1)
     return equation
 
 

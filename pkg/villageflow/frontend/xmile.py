@@ -16,7 +16,7 @@ from villageflow.frontend.faults import PARSER_FAULTS, reason
 from villageflow.frontend.parsed import Parsed
 from villageflow.frontend.pysd_strict import xmile_file
 from villageflow.frontend.pysd_syntax import Context, definition, xmile_meaning
-from villageflow.frontend.ranges import Range, resolve_ranges
+from villageflow.frontend.ranges import Range, most_elements, resolve_ranges
 from villageflow.frontend.text import xmile_root
 from villageflow.ir.dimensions import Dimensions
 from villageflow.ir.source import Macro, SourceVariable
@@ -65,7 +65,7 @@ def read_xmile(path: Path, content: bytes) -> Parsed:
         Range(dim.get("name"), tuple(elem.get("name") for elem in dim.findall("x:elem", space)))
         for dim in root.findall("x:dimensions/x:dim", space)
     ]
-    dimensions = resolve_ranges(path.name, ranges)
+    dimensions = resolve_ranges(path.name, ranges, most_elements(len(content)))
     variables = _variables(path, root, Dimensions(dimensions))
     return Parsed(specs.get("method", "euler").strip().lower(), variables, dimensions, tuple(macros))
 

@@ -86,6 +86,8 @@ class SourceModel:
     macros : tuple of Macro
     files : mapping of Path to str
         Other files that were read for it, with the SHA-256 of their bytes.
+    size : int
+        Of the file, in bytes.
     """
 
     path: Path
@@ -95,6 +97,7 @@ class SourceModel:
     dimensions: tuple[Dimension, ...] = ()
     macros: tuple[Macro, ...] = ()
     files: Mapping[Path, str] = field(default_factory=dict)
+    size: int = 0
 
     @property
     def is_vensim(self) -> bool:

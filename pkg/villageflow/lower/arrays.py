@@ -8,6 +8,7 @@ seems to be one, because it goes through several elements, is none.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -33,6 +34,7 @@ from villageflow.ir.nodes import (
 )
 from villageflow.ir.source import SourceModel, SourceVariable
 from villageflow.ir.walk import fold, rebuild
+from villageflow.lower.budget import Budget
 from villageflow.lower.faults import Faults
 from villageflow.lower.vectors import VECTOR_FUNCTIONS, vector_function
 from villageflow.names import scalar_id
@@ -104,6 +106,7 @@ class Scalariser:
         self.source = source
         self.dimensions = Dimensions(source.dimensions)
         self.faults = Faults(source)
+        self.budget = Budget(source)
         self.hidden: list[SourceVariable] = []
         self.known: dict[tuple[object, ...], tuple[Expr, ...]] = {}
         self._declared = self._declarations()
@@ -139,9 +142,8 @@ class Scalariser:
         if not self._left_side_is_sound(variable):
             return
         parts = [self.dimensions.elements(subscript) for subscript in variable.subscripts]
-        n_elements = 1
-        for part in parts:
-            n_elements *= len(part)
+        n_elements = math.prod(map(len, parts))
+        self.budget.spend(n_elements, repr(variable.name))
         if self._wrong_count(variable.definition, n_elements):
             return
         for position, elements in enumerate(itertools.product(*parts)):
@@ -355,6 +357,7 @@ class Scalariser:
             return expr
         assert self.owner is not None
         self._count += 1
+        self.budget.spend(1, repr(self.owner.name))
         name = f"#{self.owner.id} {self._count} {label}"
         self.hidden.append(replace(
             self.owner, name=self.owner.name, id=name, definition=expr, subscripts=(), exceptions=()

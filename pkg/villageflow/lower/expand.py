@@ -26,6 +26,7 @@ from villageflow.ir.nodes import Call, Definition, Expr, Integral, Num, Ref, Sta
 from villageflow.ir.source import SourceModel
 from villageflow.ir.text import text
 from villageflow.ir.walk import fold, nodes, rebuild
+from villageflow.lower.budget import Budget
 from villageflow.lower.constant import value_at_start
 from villageflow.lower.draws import draw
 from villageflow.lower.resolve import TIME, Resolved
@@ -46,7 +47,7 @@ class Expanded(Equations):
 def expand(source: SourceModel, resolved: Resolved) -> Expanded:
     """Replace every function with memory by a reference to what it expands to."""
     places = {variable.id: f"{source.place(variable)}: {variable.name!r}" for variable in source.variables}
-    memory = _Memory()
+    memory = _Memory(Budget(source))
     auxiliaries: dict[str, Expr] = {}
     fixed = _fixed_ids(resolved)
     vensim = source.path.suffix.lower() == ".mdl"
@@ -72,6 +73,7 @@ def expand(source: SourceModel, resolved: Resolved) -> Expanded:
 class _Memory:
     """What the expansion adds."""
 
+    budget: Budget
     stocks: dict[str, Integral] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
     delays: dict[str, FixedDelay] = field(default_factory=dict)
@@ -168,6 +170,7 @@ class _Expander:
 
     def _add_stock(self, label: str, net_flow: Expr, initial: Expr) -> Ref:
         name = self._prefix() + label
+        self._out.budget.spend(1, self._place)
         self._out.stocks[name] = Integral(net_flow, initial)
         return Ref(name)
 

@@ -14,6 +14,7 @@ from villageflow.ir.model import CONTROL_IDS
 from villageflow.ir.nodes import Call, Expr, Integral, Num, Numbers, Ref, Series, Subscript, Table, Tables, Written
 from villageflow.ir.source import Macro, SourceModel, SourceVariable
 from villageflow.ir.walk import fold, nodes, rebuild
+from villageflow.lower.budget import Budget
 from villageflow.lower.faults import Faults
 
 _MAX_DEPTH = 50
@@ -44,6 +45,7 @@ class _Expander:
 
     def __init__(self, source: SourceModel) -> None:
         self.faults = Faults(source)
+        self._budget = Budget(source)
         self._macros = {macro.id: macro for macro in source.macros}
         self._names = {variable.id for variable in source.variables}
         self._calls: Counter[str] = Counter()
@@ -81,6 +83,7 @@ class _Expander:
                 f"calls the macro {macro.name!r} over a dimension marked with !; give the call a variable of its own",
                 unsupported=True,
             )
+        self._budget.spend(len(macro.variables) + n_inputs, f"the macro {macro.name!r}")
         self._calls[owner.id] += 1
         prefix = f"#{owner.id.removeprefix('#')} {self._calls[owner.id]} "
         subscripts = tuple(Subscript(name) for name in owner.subscripts)

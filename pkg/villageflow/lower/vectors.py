@@ -76,6 +76,7 @@ def _run_over(scalars: Scalariser, arguments: Iterable[Expr], own: Elements) -> 
     if not names:
         return None
     parts = [scalars.dimensions.elements(name) for name in names]
+    scalars.budget.spend(math.prod(map(len, parts)), f"a function over {', '.join(names)}")
     keys = [f"{name}!" for name in names]
     return [{**own, **dict(zip(keys, combination, strict=True))} for combination in itertools.product(*parts)]
 
@@ -168,6 +169,7 @@ def _vector(scalars: Scalariser, argument: Expr, own: Elements) -> tuple[list[di
     if source is None or element is None:
         return None
     elements = scalars.dimensions.elements(last)
+    scalars.budget.spend(len(elements), f"a function over {last}")
     outer = {name: value for name, value in own.items() if name != source}
     return [{**own, last: item} for item in elements], elements.index(element), outer
 
@@ -192,6 +194,7 @@ def _places(scalars: Scalariser, node: Call, own: Elements) -> tuple[tuple[Expr,
 
     def make() -> list[Expr]:
         values = [scalars.hide("value", scalars.scalar(node.arguments[0], elements)) for elements in combinations]
+        scalars.budget.spend(len(values) ** 2, "a sorted array")
         upward = scalars.hide("upward", call("greater", scalars.scalar(node.arguments[1], own), Num(0.0)))
         return [_before(values, i, upward) for i in range(len(values))]
 
