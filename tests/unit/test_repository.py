@@ -219,11 +219,11 @@ def test_the_readmes_examples_run(tmp_path):
 def test_the_readme_lists_the_verbs_of_the_command_line():
     readme = (ROOT / "README.md").read_text()
     listed = {
-        name for row in re.findall(r"^\| (`.+?) \|", readme, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+        name for row in re.findall(r"^\| (`.+?) \|", readme, re.MULTILINE) for name in re.findall(r"`([\w-]+)`", row)
     }
     from villageflow.cli import app
 
-    offered = {command.name or command.callback.__name__ for command in app.registered_commands}
+    offered = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}
     assert listed == offered
 
 
