@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def in_child(measurement: str, *arguments: int) -> dict[str, float]:
-    """Run a measurement of this file in a new process."""
+def in_child(measurement: str, *arguments: int, cache: str = "") -> dict[str, float]:
+    """Run a measurement of this file in a new process, with a folder for the cache of models or without any."""
     command = [sys.executable, __file__, measurement, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "VILLAGEFLOW_CACHE": cache}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"benchmark: {measurement} failed:\n{done.stderr}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -27,6 +29,15 @@ def imported() -> dict[str, float]:
     started = time.perf_counter()
     import villageflow  # noqa: F401
 
+    return {"seconds": time.perf_counter() - started}
+
+
+def shipped() -> dict[str, float]:
+    """Seconds to read a shipped model after ``import villageflow``."""
+    import villageflow as vf
+
+    started = time.perf_counter()
+    vf.library.read("village_cluster")
     return {"seconds": time.perf_counter() - started}
 
 
@@ -76,7 +87,7 @@ def _peak() -> float:
 
 
 MEASUREMENTS: dict[str, Callable[..., dict[str, float]]] = {
-    "imported": imported, "reduction": reduction, "load": load
+    "imported": imported, "shipped": shipped, "reduction": reduction, "load": load
 }
 
 if __name__ == "__main__":

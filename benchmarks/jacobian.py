@@ -1,4 +1,4 @@
-"""Time of an exact Jacobian beside that of as many plain members: ``./run python benchmarks/jacobian.py``.
+"""Time of an exact Jacobian beside that of as many plain members.
 
 20 parameters and every stock and auxiliary of ``village.mdl``, on one thread. Each lane of the Jacobian, one for a
 member and a parameter, is set against a plain member, of which there are 21 for each 20 lanes. Medians of repetitions
@@ -8,7 +8,6 @@ taken in turn.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 
 import villageflow as vf
 from villageflow.ensemble.simulate import time_grid
-from villageflow.integrate.drive import DEFAULT_BLOCK, RunSettings, run_program
+from villageflow.integrate.drive import RunSettings, run_program
 from villageflow.ir.model import Kind, Model
 from villageflow.program.emit import compile_model, compile_tangents
 from villageflow.program.program import Program
@@ -28,26 +27,21 @@ N_PARAMETERS = 20
 SEED = 20260101
 
 
-def main() -> None:
+def jacobian_ratio(n_members: int, repeats: int) -> float:
+    """Time of the Jacobians of some members beside that of 21 plain members for each of them."""
     model = vf.read_model(MODEL)
     names = tuple(model.constants)[:N_PARAMETERS]
     saves = tuple(name for name, item in model.variables.items() if item.kind in (Kind.STOCK, Kind.AUXILIARY))
     plain = compile_model(model, varied=names, saves=saves)
     tangents = compile_tangents(model, varied=names, directions=names, saves=tuple(map(tangent_name, saves)))
-    print(f"operations of a step: {len(plain.segment('lane'))} plain, {len(tangents.segment('lane'))} with tangents")
     base = np.array([model.constants[name] for name in names])
-    for n_members in (1, 64):
-        factors = np.random.default_rng(SEED).uniform(0.9, 1.1, (N_PARAMETERS, n_members))
-        members = base[:, None] * factors
-        lanes = np.vstack([np.repeat(members, N_PARAMETERS, axis=1), np.tile(np.eye(N_PARAMETERS), n_members)])
-        runs = {
-            "plain": runner(plain, model, np.repeat(members, N_PARAMETERS + 1, axis=1)),
-            "jacobian": runner(tangents, model, lanes),
-        }
-        seconds = medians(runs, 25)
-        ratio = seconds["jacobian"] / seconds["plain"]
-        print(f"{n_members} members, blocks of {DEFAULT_BLOCK}: {1e3 * seconds['jacobian']:.2f} ms, {ratio:.2f} times "
-              f"the {1e3 * seconds['plain']:.2f} ms of {n_members * (N_PARAMETERS + 1)} plain members")
+    members = base[:, None] * np.random.default_rng(SEED).uniform(0.9, 1.1, (N_PARAMETERS, n_members))
+    lanes = np.vstack([np.repeat(members, N_PARAMETERS, axis=1), np.tile(np.eye(N_PARAMETERS), n_members)])
+    seconds = medians({
+        "plain": runner(plain, model, np.repeat(members, N_PARAMETERS + 1, axis=1)),
+        "jacobian": runner(tangents, model, lanes),
+    }, repeats)
+    return seconds["jacobian"] / seconds["plain"]
 
 
 def runner(program: Program, model: Model, parameters: np.ndarray) -> Callable[[], object]:
@@ -64,7 +58,3 @@ def medians(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, fl
             if repeat:
                 seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,6 +12,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import villageflow as vf
 from child import in_child
 from engines import BLOCKS, MODEL, Timing, engines, measure, ratio
 from fused_c import FLAGS, compiler
+from jacobian import N_PARAMETERS, jacobian_ratio
 from villageflow.ensemble.simulate import available_threads, time_grid
 
 HERE: Final = Path(__file__).resolve().parent
@@ -49,7 +51,8 @@ def main() -> None:
     options = parser.parse_args()
     found, missing = engines(options.members)
     timings = measure(found, options.repeats)
-    rows = [*engine_rows(timings), reduction_row(options.ensemble), single_row(), import_row()]
+    rows = [*engine_rows(timings), reduction_row(options.ensemble), single_row(), *jacobian_rows(),
+            import_row(), cached_row()]
     sizes = [in_child("load", n) for n in options.equations]
     text = report(rows, timings, missing, sizes, options.members)
     options.output.write_text(text)
@@ -94,6 +97,23 @@ def import_row() -> Row:
     in_child("imported")  # writes byte code
     seconds = statistics.median(in_child("imported")["seconds"] for _ in range(5))
     return Row("import villageflow", "under 0.4 s", f"{seconds:.3f} s", seconds < 0.4)
+
+
+def cached_row() -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        in_child("shipped", cache=folder)
+        seconds = statistics.median(in_child("shipped", cache=folder)["seconds"] for _ in range(5))
+    return Row("reading village_cluster from the cache, after the import", "under 50 ms", f"{1e3 * seconds:.0f} ms",
+               seconds < 0.05)
+
+
+def jacobian_rows() -> list[Row]:
+    rows = []
+    for n_members in (1, 64):
+        value = jacobian_ratio(n_members, 25)
+        what = f"exact Jacobian by {N_PARAMETERS} parameters, members: {n_members}, beside 21 plain members for each"
+        rows.append(Row(what, "at most 3", f"{value:.2f}", value <= 3.0))
+    return rows
 
 
 def median_seconds(run: Callable[[], object], repeats: int) -> float:

@@ -16,7 +16,7 @@ from villageflow.ensemble.simulate import time_grid
 from villageflow.errors import VillageflowError
 from villageflow.ir.model import Kind
 from villageflow.program.emit import compile_model
-from villageflow.program.opcodes import NAMES, XIDZ_ZERO
+from villageflow.program.opcodes import NAMES, PAIRS, XIDZ_ZERO
 from villageflow.program.program import SCALARS
 from villageflow.program.reference import delay_steps
 
@@ -126,6 +126,14 @@ class ComplexRun:
             for _, _, time, initial in program.delays.tolist()
         ]  # fmt: skip
 
+    def pair(self, name, registers, slots):
+        first, second, third_first, kinds = PAIRS[name]
+        a, b, c = (
+            (self.scalar if kind == "S" else registers)[slot] for kind, slot in zip(kinds, slots, strict=True)
+        )
+        inner = COMPLEX[first](a, b)
+        return COMPLEX[second](c, inner) if third_first else COMPLEX[second](inner, c)
+
     def execute(self, segment, registers, first=True):
         for op, dst, a, b, c in self.program.segment(segment).tolist():
             name = NAMES[op]
@@ -136,6 +144,8 @@ class ComplexRun:
                 registers[dst] = self.scalar[a]
             elif name == "TABLE":
                 registers[dst] = self.table(registers[a], b)
+            elif name in PAIRS:
+                registers[dst] = self.pair(name, registers, (a, b, c))
             elif name.endswith("_VS"):
                 registers[dst] = COMPLEX[name[:-3]](registers[a], self.scalar[b])
             elif name.endswith("_SV"):
