@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def in_child(measurement: str, *arguments: int) -> dict[str, float]:
-    """Run a measurement of this file in a new process."""
+def in_child(measurement: str, *arguments: int, cache: str = "") -> dict[str, float]:
+    """Run a measurement of this file in a new process, with a folder for the cache of read models or without one."""
     command = [sys.executable, __file__, measurement, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "VILLAGEFLOW_CACHE": cache}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"benchmark: {measurement} failed:\n{done.stderr}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -27,6 +29,16 @@ def imported() -> dict[str, float]:
     started = time.perf_counter()
     import villageflow  # noqa: F401
 
+    return {"seconds": time.perf_counter() - started}
+
+
+def cached() -> dict[str, float]:
+    """Seconds to read a model that the cache has, after ``import villageflow``."""
+    import villageflow as vf
+    from engines import MODEL
+
+    started = time.perf_counter()
+    vf.read_model(MODEL)
     return {"seconds": time.perf_counter() - started}
 
 
@@ -76,7 +88,7 @@ def _peak() -> float:
 
 
 MEASUREMENTS: dict[str, Callable[..., dict[str, float]]] = {
-    "imported": imported, "reduction": reduction, "load": load
+    "imported": imported, "cached": cached, "reduction": reduction, "load": load
 }
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import villageflow as vf
 from child import in_child
 from engines import BLOCKS, MODEL, Timing, engines, measure, ratio
 from fused_c import FLAGS, compiler
+from jacobian import N_PARAMETERS, jacobian_ratio
 from villageflow.ensemble.simulate import available_threads, time_grid
 
 HERE: Final = Path(__file__).resolve().parent
@@ -49,7 +51,9 @@ def main() -> None:
     options = parser.parse_args()
     found, missing = engines(options.members)
     timings = measure(found, options.repeats)
-    rows = [*engine_rows(timings), reduction_row(options.ensemble), single_row(), import_row()]
+    rows = [
+        *engine_rows(timings), reduction_row(options.ensemble), jacobian_row(), single_row(), import_row(), cache_row()
+    ]
     sizes = [in_child("load", n) for n in options.equations]
     text = report(rows, timings, missing, sizes, options.members)
     options.output.write_text(text)
@@ -82,6 +86,12 @@ def reduction_row(members: int) -> Row:
     return Row(what, "under 25 s and 1.5 GB", f"{seconds:.1f} s, {size:.2f} GB", seconds < 25 and size < 1.5)
 
 
+def jacobian_row() -> Row:
+    value = jacobian_ratio(64, 9)
+    return Row(f"exact Jacobian, {N_PARAMETERS} parameters, beside {N_PARAMETERS + 1} plain members", "at most 3",
+               f"{value:.2f}", value <= 3)
+
+
 def single_row() -> Row:
     model = vf.library.read("village_cluster")
     milliseconds = 1e3 * median_seconds(lambda: vf.simulate(model, save=SINGLE), 100)
@@ -94,6 +104,13 @@ def import_row() -> Row:
     in_child("imported")  # writes byte code
     seconds = statistics.median(in_child("imported")["seconds"] for _ in range(5))
     return Row("import villageflow", "under 0.4 s", f"{seconds:.3f} s", seconds < 0.4)
+
+
+def cache_row() -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        in_child("cached", cache=folder)  # reads the file and fills the cache
+        seconds = statistics.median(in_child("cached", cache=folder)["seconds"] for _ in range(5))
+    return Row("reading a model that the cache has", "under 50 ms", f"{1e3 * seconds:.1f} ms", seconds < 0.05)
 
 
 def median_seconds(run: Callable[[], object], repeats: int) -> float:
