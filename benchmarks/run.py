@@ -51,8 +51,9 @@ def main() -> None:
     options = parser.parse_args()
     found, missing = engines(options.members)
     timings = measure(found, options.repeats)
-    rows = [*engine_rows(timings), reduction_row(options.ensemble), single_row(), *jacobian_rows(),
-            import_row(), cached_row()]
+    rows = [
+        *engine_rows(timings), reduction_row(options.ensemble), jacobian_row(), single_row(), import_row(), cache_row()
+    ]
     sizes = [in_child("load", n) for n in options.equations]
     text = report(rows, timings, missing, sizes, options.members)
     options.output.write_text(text)
@@ -85,6 +86,12 @@ def reduction_row(members: int) -> Row:
     return Row(what, "under 25 s and 1.5 GB", f"{seconds:.1f} s, {size:.2f} GB", seconds < 25 and size < 1.5)
 
 
+def jacobian_row() -> Row:
+    value = jacobian_ratio(64, 9)
+    return Row(f"exact Jacobian, {N_PARAMETERS} parameters, beside {N_PARAMETERS + 1} plain members", "at most 3",
+               f"{value:.2f}", value <= 3)
+
+
 def single_row() -> Row:
     model = vf.library.read("village_cluster")
     milliseconds = 1e3 * median_seconds(lambda: vf.simulate(model, save=SINGLE), 100)
@@ -99,21 +106,11 @@ def import_row() -> Row:
     return Row("import villageflow", "under 0.4 s", f"{seconds:.3f} s", seconds < 0.4)
 
 
-def cached_row() -> Row:
+def cache_row() -> Row:
     with tempfile.TemporaryDirectory() as folder:
-        in_child("shipped", cache=folder)
-        seconds = statistics.median(in_child("shipped", cache=folder)["seconds"] for _ in range(5))
-    return Row("reading village_cluster from the cache, after the import", "under 50 ms", f"{1e3 * seconds:.0f} ms",
-               seconds < 0.05)
-
-
-def jacobian_rows() -> list[Row]:
-    rows = []
-    for n_members in (1, 64):
-        value = jacobian_ratio(n_members, 25)
-        what = f"exact Jacobian by {N_PARAMETERS} parameters, members: {n_members}, beside 21 plain members for each"
-        rows.append(Row(what, "at most 3", f"{value:.2f}", value <= 3.0))
-    return rows
+        in_child("cached", cache=folder)  # reads the file and fills the cache
+        seconds = statistics.median(in_child("cached", cache=folder)["seconds"] for _ in range(5))
+    return Row("reading a model that the cache has", "under 50 ms", f"{1e3 * seconds:.1f} ms", seconds < 0.05)
 
 
 def median_seconds(run: Callable[[], object], repeats: int) -> float:

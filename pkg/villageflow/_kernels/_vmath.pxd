@@ -474,6 +474,7 @@ cdef extern from *:
     VM_BLOCK(vsinh) VM_BLOCK(vcosh) VM_BLOCK(vtanh)
     VM_ANGLE_BLOCK(vsin, vm_sin_small) VM_ANGLE_BLOCK(vcos, vm_cos_small) VM_ANGLE_BLOCK(vtan, vm_tan_small)
     #define VM_PART 64  /* elements that pass through the stages together */
+    #define VM_FEW 8  /* so few elements do not wait for stores and loads between stages */
     static inline void vexp_block(double *VM_RESTRICT d, const double *VM_RESTRICT a, int n)
     {
         double rh[VM_PART], rl[VM_PART], t[VM_PART];
@@ -492,6 +493,13 @@ cdef extern from *:
             if (rare) for (int i = 0; i < m; i++) d[i] = vexp(a[i]);
         }
     }
+/* x normal and positive with x^y normal, or x = 0 and y > 0; p is the product in vm_times_log */
+    VM_FN int vm_pow_is_plain(double x, double y, double p)
+    {
+        uint64_t u = vm_bits(x);
+        int normal = (u - 0x0010000000000000u < 0x7fe0000000000000u) & (fabs(p) <= VM_EXP_PLAIN);
+        return normal | ((u == 0) & (y > 0.0));
+    }
     static inline void vpow_block(
         double *VM_RESTRICT d, const double *VM_RESTRICT a, const double *VM_RESTRICT b, int n)
     {
@@ -499,6 +507,18 @@ cdef extern from *:
         for (; n > 0; n -= VM_PART, a += VM_PART, b += VM_PART, d += VM_PART) {
             const int m = n < VM_PART ? n : VM_PART;
             uint64_t rare = 0;
+            if (m <= VM_FEW) {
+                for (int i = 0; i < m; i++) {
+                    vm_pair x = vm_split_normal(a[i], 1023.0), s = vm_log_quotient(x.hi), e;
+                    vm_product q = vm_times_log(b[i], vm_log_sum(x.lo, s, vm_log_series(s)));
+                    vm_exp_argument r = vm_exp_reduce(q.sum.hi, q.sum.lo);
+                    rare |= vm_pow_is_plain(a[i], b[i], q.p) ? 0u : 1u;
+                    e = vm_exp_sum(r.rh, r.rl);
+                    d[i] = vm_bits(a[i]) == 0 ? 0.0 : (e.hi + e.lo) * vm_exp_scale(r.t);
+                }
+                if (rare) for (int i = 0; i < m; i++) d[i] = vpow(a[i], b[i]);
+                continue;
+            }
             for (int i = 0; i < m; i++) {
                 vm_pair x = vm_split_normal(a[i], 1023.0), s = vm_log_quotient(x.hi);
                 k[i] = x.lo; hi[i] = s.hi; lo[i] = s.lo;
@@ -511,9 +531,7 @@ cdef extern from *:
             for (int i = 0; i < m; i++) {
                 vm_pair l = {hi[i], lo[i]}; vm_product q = vm_times_log(b[i], l);
                 vm_exp_argument r = vm_exp_reduce(q.sum.hi, q.sum.lo);
-                uint64_t u = vm_bits(a[i]);  /* plain: x normal and positive with x^y normal, or x = 0 and y > 0 */
-                int normal = (u - 0x0010000000000000u < 0x7fe0000000000000u) & (fabs(q.p) <= VM_EXP_PLAIN);
-                rare |= normal | ((u == 0) & (b[i] > 0.0)) ? 0u : 1u;
+                rare |= vm_pow_is_plain(a[i], b[i], q.p) ? 0u : 1u;
                 hi[i] = r.rh; lo[i] = r.rl; t[i] = r.t;
             }
             for (int i = 0; i < m; i++) {

@@ -10,7 +10,7 @@ import numpy as np
 from villageflow.errors import DesignError, UnsupportedError, did_you_mean
 from villageflow.ir.model import Kind, Model
 from villageflow.program.events import Breaks, Event
-from villageflow.program.fuse import pair, pairs
+from villageflow.program.fuse import pair, pairs, side_by_side
 from villageflow.program.graph import Graph, Rate, Value, build_graph
 from villageflow.program.opcodes import CODES, LISTED, SCALAR_VECTOR, SWAPPED, TERNARY, VECTOR_SCALAR
 from villageflow.program.program import SCALARS, SEGMENTS, Clock, Program
@@ -343,6 +343,8 @@ class _Emitter:
         moving = [i for i in sorted(self.lane | self.save) if values[i].rate is Rate.LANE and self._is_computed(i)]
         sequence = [("lane", i) for i in moving if i in self.lane]
         sequence += [("save", i) for i in moving if i in self.save]
+        if not self.varied:  # most likely one member
+            sequence = side_by_side(values, sequence)
         kept = set(self.flows) | set(self.inputs) | set(self.roots) | set(self.holds)
         self._emit_sequence(sequence, kept)
         flow_slots = []

@@ -1,4 +1,4 @@
-"""Which operations run as one: arithmetic whose result only another operation of arithmetic reads."""
+"""In what order operations run, and which of them as one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,29 @@ from dataclasses import dataclass
 from villageflow.program.graph import Value
 from villageflow.program.opcodes import ARITHMETIC, SWAPPED, THIRD_FIRST
 
+_LONG = ("POWER", "EXP", "LN")
+
+
+def side_by_side(values: Sequence[Value], sequence: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """The sequence with long operations that do not wait for each other next to each other, segment by segment.
+
+    A processor computes them at the same time. That is what one member gains; a block, which has enough members to
+    overlap, only keeps more values waiting.
+    """
+    depth: dict[int, int] = {}
+    for index, value in enumerate(values):
+        depth[index] = max((depth[operand] for operand in value.operands), default=0) + (value.kind in _LONG)
+    segments = list(dict(sequence))
+    return sorted(
+        sequence, key=lambda at: (segments.index(at[0]), depth[at[1]], values[at[1]].kind not in _LONG, at[1])
+    )
+
 
 def pairs(values: Sequence[Value], sequence: Sequence[tuple[str, int]], kept: Collection[int]) -> dict[int, int]:
     """Second operation of each pair -> the first, which then needs no register and no loop of its own.
 
-    Both are rounded as they would be alone, so that fusing them moves no bit.
+    A pair is arithmetic whose result only another operation of arithmetic reads. Both are rounded as they would be
+    alone, so that fusing them moves no bit.
 
     Parameters
     ----------
