@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -54,12 +55,18 @@ class TimeGrid:
         return self.start + step * self.step
 
     def save_steps(self) -> np.ndarray:
-        """Indices of the steps that are saved, int64, increasing, the first always 0."""
+        """Indices of the steps that are saved, int64, increasing, the first always 0; not to be written to."""
+        return self._save_steps
+
+    @cached_property
+    def _save_steps(self) -> np.ndarray:
         ratio = max(self.save_every / self.step, 1.0)
         n_saves = math.floor(self.n_steps / ratio + 1e-9) + 1
         wanted = np.arange(n_saves) * ratio
         steps = np.unique(np.ceil(wanted - 1e-6).astype(np.int64))
-        return steps[steps <= self.n_steps]
+        steps = steps[steps <= self.n_steps]
+        steps.flags.writeable = False
+        return steps
 
     def save_times(self) -> np.ndarray:
         """Times of the saved steps, float64."""

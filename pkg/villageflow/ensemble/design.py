@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -194,6 +194,8 @@ class Design:
         return replace(self, scenarios=changed)
 
 
+_ONE_RUN: Final = Design(pd.DataFrame(index=range(1)), kind="one run")
+
 DesignLike: TypeAlias = "Design | pd.DataFrame | Mapping[str, float | Sequence[float] | Floats] | None"
 
 
@@ -209,7 +211,7 @@ def as_design(design: DesignLike, model: Model) -> Design:
     check_model(model)
     match design:
         case None:
-            converted = Design(pd.DataFrame(index=range(1)), kind="one run")
+            converted = _ONE_RUN
         case Design():
             converted = design
         case pd.DataFrame():

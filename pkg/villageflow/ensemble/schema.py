@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from villageflow.ir.model import Array, Model
+from villageflow.timegrid import TimeGrid
 
 Labelled: TypeAlias = tuple[tuple[str, ...], npt.NDArray[np.float64], dict[str, str]]
 
@@ -52,3 +54,9 @@ def dimension_coordinates(model: Model, array: Array) -> dict[str, list[str]]:
         again = sum(1 for key in coordinates if key == name or key.startswith(f"{name}_"))
         coordinates[f"{name}_{again + 1}" if name in coordinates else name] = list(model.dimensions[name].labels)
     return coordinates
+
+
+@lru_cache(maxsize=16)
+def axes(model: Model, n_members: int, grid: TimeGrid) -> xr.Coordinates:
+    """The coordinates that every result has, made once: their indexes cost more than a short run's values."""
+    return xr.Dataset(coords={MEMBER: np.arange(n_members), TIME: time_coordinate(model, grid.save_times())}).coords

@@ -24,8 +24,8 @@ from villageflow.ensemble.schema import (
     STATUS,
     STATUS_TEXT,
     TIME,
+    axes,
     labelled,
-    time_coordinate,
 )
 from villageflow.errors import DesignError
 from villageflow.integrate.adaptive import run_adaptive
@@ -249,9 +249,7 @@ def _dataset(run: Ensemble, results: Mapping[str, _Result]) -> xr.Dataset:
     variables, own = run.labelled([result.values for result in results.values()], dims)
     status = run.joined([result.status for result in results.values()])
     data: dict[str, object] = {**variables, STATUS: (dims[:-1], status, {"long_name": STATUS_TEXT, "units": "1"})}
-    coords: dict[str, object] = {
-        **own, MEMBER: np.arange(design.n_members), TIME: time_coordinate(model, run.grid.save_times())
-    }
+    coords: dict[str, object] = dict(own)
     if design.scenarios:
         coords[SCENARIO] = list(results)
     changed = {name for values in design.scenarios.values() for name in values}
@@ -262,4 +260,5 @@ def _dataset(run: Ensemble, results: Mapping[str, _Result]) -> xr.Dataset:
             values = rows[0] if shared else run.joined(rows)
             coords[name] = labelled(model, name, values, (MEMBER,) if shared else dims[:-1])
     attributes = provenance(model, run.program, run.grid, design, run.settings)
-    return xr.Dataset(data, coords=coords, attrs=attributes)
+    ds = xr.Dataset(data, coords=axes(model, design.n_members, run.grid), attrs=attributes)
+    return ds.assign_coords(coords) if coords else ds
