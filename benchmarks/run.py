@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import villageflow as vf
-from child import in_child
+from child import in_child, in_children
 from engines import BLOCKS, MODEL, Timing, engines, measure, ratio
 from fused_c import FLAGS, compiler
 from jacobian import N_PARAMETERS, jacobian_ratio
@@ -55,7 +55,9 @@ def main() -> None:
         *engine_rows(timings), reduction_row(options.ensemble), jacobian_row(), single_row(), import_row(), cache_row()
     ]
     sizes = [in_child("load", n) for n in options.equations]
-    text = report(rows, timings, missing, sizes, options.members)
+    alone = in_child("rate")["members"]
+    together = sum(found["members"] for found in in_children("rate", 2)) / alone
+    text = report(rows, timings, missing, sizes, options.members, together)
     options.output.write_text(text)
     print(text)
 
@@ -124,7 +126,8 @@ def median_seconds(run: Callable[[], object], repeats: int) -> float:
 
 
 def report(
-    rows: list[Row], timings: dict[str, Timing], missing: list[str], sizes: list[dict[str, float]], members: int
+    rows: list[Row], timings: dict[str, Timing], missing: list[str], sizes: list[dict[str, float]], members: int,
+    together: float,
 ) -> str:
     """The tables, with the machine named."""
     model = vf.read_model(MODEL)
@@ -143,6 +146,9 @@ def report(
         "|---|---|---:|---|",
         *(f"| {row.what} | {row.target} | {row.measured} | {'reached' if row.reached else 'not reached'} |"
           for row in rows),
+        "",
+        f"Two processes at once that share nothing did {together:.2f} times the work of one in this run: what the",
+        "machine itself gave for a second processor, beside the figure for two threads.",
         "",
         "## Engines",
         "",
