@@ -577,6 +577,8 @@ def test_xmile_variable(xmile, variables, error, match):
         ("sim_specs", "specs", ModelFileError, "malformed"),
         ("</model>", "</model><model/>", UnsupportedError, "2 models"),
         ("<model>", "<dimensions><dim name='d'/></dimensions><model>", ModelFileError, "'d' has no elements"),
+        ("<model>", "<dimensions><dim><elem name='a'/></dim></dimensions><model>", ModelFileError, "has no name"),
+        ("<model>", "<dimensions><dim name='d'><elem/></dim></dimensions><model>", ModelFileError, "has no name"),
         ("<model>", "<macro name='m'/><model>", ModelFileError, "a macro needs a name and an <eqn>"),
         ("<model>", "<model><foo:bar/>", ModelFileError, "malformed XML"),
         ("</model>", "", ModelFileError, "malformed XML"),

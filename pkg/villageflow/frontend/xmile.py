@@ -61,13 +61,20 @@ def read_xmile(path: Path, content: bytes) -> Parsed:
     macros = [_macro(path, root, element, space) for element in root.findall("x:macro", space)]
     for element in root.findall("x:macro", space):
         root.remove(element)
-    ranges = [
-        Range(dim.get("name"), tuple(elem.get("name") for elem in dim.findall("x:elem", space)))
-        for dim in root.findall("x:dimensions/x:dim", space)
-    ]
-    dimensions = resolve_ranges(path.name, ranges, most_elements(len(content)))
+    dimensions = resolve_ranges(path.name, _ranges(path, root, space), most_elements(len(content)))
     variables = _variables(path, root, Dimensions(dimensions))
     return Parsed(specs.get("method", "euler").strip().lower(), variables, dimensions, tuple(macros))
+
+
+def _ranges(path: Path, root: etree._Element, space: dict[str, str]) -> list[Range]:
+    ranges = []
+    for dim in root.findall("x:dimensions/x:dim", space):
+        elements = dim.findall("x:elem", space)
+        for named in (dim, *elements):
+            if not named.get("name", "").strip():
+                raise ModelFileError(f"{path.name}, line {named.sourceline}: a dimension or an element has no name")
+        ranges.append(Range(dim.get("name"), tuple(element.get("name") for element in elements)))
+    return ranges
 
 
 def _join_macro_names(root: etree._Element, space: dict[str, str]) -> None:
