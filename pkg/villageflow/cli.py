@@ -151,7 +151,7 @@ def run(
 
 def _values(path: Path | None, assignments: list[str]) -> dict[str, float]:
     from villageflow.datasets.schemas import read_table
-    from villageflow.ensemble.design import row_id
+    from villageflow.datasets.values import row_id
 
     values: dict[str, float] = {}
     if path is not None:

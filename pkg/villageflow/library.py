@@ -100,6 +100,46 @@ def read(name: str) -> Model:
     return read_model(path(name) / f"{name}.mdl")
 
 
+def archetypes(name: str) -> pd.DataFrame:
+    """The archetypes of a shipped model: its ``archetypes.csv``, checked against the model."""
+    from villageflow.datasets.schemas import read_table  # pandas is slow to import
+    from villageflow.datasets.values import check_values
+
+    table = read_table(path(name) / "archetypes.csv", "archetypes")
+    check_values(table, read(name))
+    return table
+
+
+def archetype(name: str, archetype: str) -> dict[str, float]:
+    """Values of the constants that make a region, by id.
+
+    Parameters
+    ----------
+    name : str
+        Of a shipped model.
+    archetype : str
+        Of its ``archetypes.csv``, such as ``shaji``.
+
+    Returns
+    -------
+    dict
+        Constant or element -> value; all others keep the value of the model file.
+
+    Raises
+    ------
+    ModelFileError
+        If the model has no such archetype.
+    """
+    from villageflow.datasets.values import row_id
+
+    table = archetypes(name)
+    known = list(dict.fromkeys(table["archetype"]))
+    if archetype not in known:
+        raise ModelFileError(f"model {name!r} has no archetype {archetype!r}. {did_you_mean(archetype, known)}")
+    rows = table[table["archetype"] == archetype]
+    return dict(zip(map(row_id, rows.to_dict("records")), rows["value"].astype(float), strict=True))
+
+
 def priors(name: str) -> pd.DataFrame:
     """The priors of a shipped model: its ``parameters.csv``, checked, one row for each parameter that has a range."""
     from villageflow.datasets.schemas import read_table  # pandas is slow to import
@@ -110,5 +150,15 @@ def priors(name: str) -> pd.DataFrame:
 def scenarios(name: str) -> pd.DataFrame:
     """The policies of a shipped model: its ``scenarios.csv``, checked."""
     from villageflow.datasets.schemas import read_table  # pandas is slow to import
+    from villageflow.datasets.values import check_values
 
-    return read_table(path(name) / "scenarios.csv", "scenarios")
+    table = read_table(path(name) / "scenarios.csv", "scenarios")
+    check_values(table, read(name))
+    return table
+
+
+def loops(name: str) -> pd.DataFrame:
+    """The feedback loops that a shipped model claims: its ``loops.csv``, checked; see ``docs/tables.md``."""
+    from villageflow.datasets.schemas import read_table  # pandas is slow to import
+
+    return read_table(path(name) / "loops.csv", "loops")

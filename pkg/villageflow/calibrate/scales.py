@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import expit, logit
 
-from villageflow.ensemble.design import row_id
+from villageflow.datasets.values import row_id
 from villageflow.errors import CalibrationError, did_you_mean
 
 Floats: TypeAlias = npt.NDArray[np.float64]

@@ -101,9 +101,32 @@ SCHEMAS: Mapping[str, TableSchema] = {
             "system": _TEXT,
             "kind": Field(allowed=("q", "s", "cf")),
             "statement": _TEXT,
-            "test": _TEXT,
+            "finding": _NOTE,
         },
         key=("rm_id",),
+    ),
+    "archetypes": TableSchema(
+        {
+            "archetype": _TEXT,
+            "name": _TEXT,
+            "element": _OPTIONAL,
+            "value": _NUMBER,
+            "unit": _TEXT,
+            "source": _TEXT,
+            "note": _NOTE,
+        },
+        key=("archetype", "name", "element"),
+    ),
+    "loops": TableSchema(
+        {
+            "loop": _TEXT,
+            "name": _TEXT,
+            "polarity": Field(allowed=("R", "B")),
+            "variables": _TEXT,
+            "switch": Field(nullable=True),
+            "note": _NOTE,
+        },
+        key=("loop",),
     ),
     "sources": TableSchema(
         {"source_id": _TEXT, "citation": _TEXT, "location": _TEXT, "licence": _TEXT}, key=("source_id",)
@@ -236,6 +259,7 @@ def read_table(path: str | Path, schema_name: str) -> pd.DataFrame:
     pandas.DataFrame
         One row per record, columns in the order of the schema. Numbers are float64, integers Int64, text is
         str; blank cells are missing. Units stay as written: they are checked to be present, not understood.
+        ``attrs`` holds the path and the line of each row.
 
     Raises
     ------
@@ -259,6 +283,7 @@ def read_table(path: str | Path, schema_name: str) -> pd.DataFrame:
     )
     faults += _pandera_faults(frame, schema_name, raw)
     raise_faults(raw.path, faults)
+    frame.attrs.update(path=str(raw.path), lines=list(raw.lines))
     return frame
 
 

@@ -6,13 +6,14 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.stats import qmc
 
+from villageflow.datasets.values import row_id
 from villageflow.ensemble.quantiles import exponential, logarithm, triangular, truncated_normal
 from villageflow.errors import DesignError, did_you_mean
 from villageflow.ir.model import Model
@@ -377,12 +378,6 @@ def units_of(priors: pd.DataFrame) -> dict[str, str]:
     if "unit" not in priors.columns:
         return {}
     return {row_id(row): str(row["unit"]) for row in priors.to_dict("records") if pd.notna(row["unit"])}
-
-
-def row_id(row: Mapping[Any, Any] | pd.Series) -> str:
-    """The parameter of a row of ``parameters.csv`` or ``scenarios.csv``, with its element where one is given."""
-    element = row.get("element")
-    return variable_id(str(row["name"]), "" if element is None or pd.isna(element) else str(element))
 
 
 def quantile(prior: pd.Series, probability: Floats) -> Floats:

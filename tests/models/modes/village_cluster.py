@@ -1,29 +1,13 @@
-"""Reference modes of village_cluster: each is a statement about runs that can be false.
-
-Every mode is a function of a set of runs that returns one truth value for each member. It must hold at the values of
-the model file, and over prior draws in the share that was measured (less a margin for the draw). Shares below 0.8 are
-findings, explained in the README of the model.
-"""
+"""Reference modes of village_cluster: whether each member of a set of runs shows what a statement says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-import numpy.typing as npt
-import pytest
-
-Truth = npt.NDArray[np.bool_]
-Mode = Callable[..., Truth]
+from runs import Mode, Runs, Truth
 
 # while outside listings still have a doubling before them, they count as multiplying
 MULTIPLYING = 0.5
 NO_TRADE = {"spontaneous_openings": 0.0, "imitation": 0.0, "founders_per_returnee": 0.0}
-
-
-def peak_time(runs, name):
-    """Saved time of the highest value, for each member."""
-    return runs.time[runs[name].argmax(axis=1)]
 
 
 def peak_over_end(runs, name):
@@ -36,17 +20,17 @@ def each(runs, function):
     return np.array([function(i) for i in range(len(runs["active_stores"]))])
 
 
-def v01_1(run: Callable) -> Truth:
+def v01_1(run: Runs) -> Truth:
     """One store grows along an S-curve to 300-400 registered stores in 2016, within a quarter."""
     base = run()
     count = base.at("registered_stores", 2016)
     steps = np.diff(base["active_stores"], axis=1)
     inflection = base.time[1:][steps.argmax(axis=1)]
-    inside = (inflection > 2007) & (inflection < peak_time(base, "active_stores"))
+    inside = (inflection > 2007) & (inflection < base.peak_time("active_stores"))
     return (count >= 0.75 * 300) & (count <= 1.25 * 400) & (base["active_stores"][:, 0] == 1) & inside
 
 
-def v01_3(run: Callable) -> Truth:
+def v01_3(run: Runs) -> Truth:
     """The label's test is passed by the list of 2013, and at most 40 % of households ever trade."""
     base = run()
     return (base.span("listing_score", 2006, 2013.75).max(axis=1) >= 1) & (
@@ -54,14 +38,14 @@ def v01_3(run: Callable) -> Truth:
     )
 
 
-def v01_4(run: Callable) -> Truth:
+def v01_4(run: Runs) -> Truth:
     """Stores overshoot with the ad contest and hardly without it."""
     with_contest = peak_over_end(run(), "active_stores")
     without = peak_over_end(run(contest_decisiveness=0.0), "active_stores")
     return (with_contest >= 1.25) & (without <= 1.15)
 
 
-def v02_1(run: Callable) -> Truth:
+def v02_1(run: Runs) -> Truth:
     """The first brand store appears two to three years after the first agent; its share rises while crowding rises."""
     base = run()
     appears = base["brand_stores"] >= 0.5
@@ -71,7 +55,7 @@ def v02_1(run: Callable) -> Truth:
     return (delay >= 2) & (delay <= 3) & (share >= -1e-4).all(axis=1)
 
 
-def v02_2(run: Callable) -> Truth:
+def v02_2(run: Runs) -> Truth:
     """Brand profit over agent profit rises while listings multiply (as long as agents earn a tenth of their best)."""
     base = run()
     agent, brand = base["profit_agent"], base["profit_brand"]
@@ -84,7 +68,7 @@ def v02_2(run: Callable) -> Truth:
     return (last > start) & (brand[rows, last] / agent[rows, last] > brand[:, start] / agent[:, start])
 
 
-def v02_3(run: Callable) -> Truth:
+def v02_3(run: Runs) -> Truth:
     """After demand falls by 30 %, the village with the ladder keeps a larger share of its stores."""
     shock = {"demand_shock_size": 0.3, "demand_shock_time": 2016.0}
     ladder, flat = run(**shock), run(**shock, switch_b4=0.0)
@@ -92,39 +76,39 @@ def v02_3(run: Callable) -> Truth:
     return kept > flat.at("active_stores", 2020) / flat.at("active_stores", 2016)
 
 
-def v02_4(run: Callable) -> Truth:
+def v02_4(run: Runs) -> Truth:
     """In some year average profit rises while agent profit falls."""
     base = run()
     agent, average = np.diff(base["profit_agent"][:, ::4], axis=1), np.diff(base["profit_average"][:, ::4], axis=1)
     return ((agent < 0) & (average > 0)).any(axis=1)
 
 
-def v02_5(run: Callable) -> Truth:
+def v02_5(run: Runs) -> Truth:
     """A lower outlay for a brand raises graduation."""
     cheap, dear = run(times={"brand_outlay": 0.5}), run(times={"brand_outlay": 2.0})
     return cheap.at("brand_stores", 2014) > 1.05 * dear.at("brand_stores", 2014)
 
 
-def v04_1(run: Callable) -> Truth:
+def v04_1(run: Runs) -> Truth:
     """Registered stores per trading household stay between one and four in 2016."""
     ratio = run().at("stores_per_ecommerce_household", 2016)
     return (ratio >= 1) & (ratio < 4)
 
 
-def v04_4(run: Callable) -> Truth:
+def v04_4(run: Runs) -> Truth:
     """A higher ceiling of family IDs raises stores and leaves the household share within two points."""
     few, many = run(stores_per_household_ceiling=2.0), run(stores_per_household_ceiling=4.0)
     same = np.abs(many.at("share_of_households", 2014) - few.at("share_of_households", 2014)) <= 0.02
     return same & (many.at("active_stores", 2014) > 1.1 * few.at("active_stores", 2014))
 
 
-def v05_1(run: Callable) -> Truth:
+def v05_1(run: Runs) -> Truth:
     """Village revenue keeps rising for at least three years after profit per agent store has peaked."""
     base = run()
-    return peak_time(base, "village_revenue") - peak_time(base, "profit_agent") >= 3
+    return base.peak_time("village_revenue") - base.peak_time("profit_agent") >= 3
 
 
-def v05_2(run: Callable) -> Truth:
+def v05_2(run: Runs) -> Truth:
     """Bids that rise with crowding lower profit, not revenue, while nobody leaves: a transfer to the platform."""
     rising, level = run(), run(switch_r7=0.0)
     revenue = rising.at("village_revenue", 2010) / level.at("village_revenue", 2010) - 1
@@ -134,7 +118,7 @@ def v05_2(run: Callable) -> Truth:
     return lower & (np.abs(revenue) < 0.05) & (np.abs(lost - gained) < 0.2 * gained)
 
 
-def v05_3(run: Callable) -> Truth:
+def v05_3(run: Runs) -> Truth:
     """Ad cost over sales rises, and the margin after ads falls, with listings, with size and with time in trade."""
     base = run()
     # more listings and as much more demand leave sales per store where they are
@@ -150,25 +134,25 @@ def v05_3(run: Callable) -> Truth:
     return more[0] & more[1] & less[0] & less[1] & bigger & tenure
 
 
-def v05_4(run: Callable) -> Truth:
+def v05_4(run: Runs) -> Truth:
     """There are more than a hundred result pages in 2016."""
     return run().at("search_result_pages", 2016) > 100
 
 
-def v05_5(run: Callable) -> Truth:
+def v05_5(run: Runs) -> Truth:
     """Without the contest agents earn at least twice as much in 2016."""
     base, without = run().at("profit_agent", 2016), run(contest_decisiveness=0.0).at("profit_agent", 2016)
     return without >= 2 * np.maximum(base, 0)
 
 
-def v05_6(run: Callable) -> Truth:
+def v05_6(run: Runs) -> Truth:
     """Stores peak after profit has peaked, then fall below the peak."""
     base = run()
-    later = peak_time(base, "active_stores") > peak_time(base, "profit_agent")
+    later = base.peak_time("active_stores") > base.peak_time("profit_agent")
     return later & (peak_over_end(base, "active_stores") > 1.02)
 
 
-def v14_1(run: Callable) -> Truth:
+def v14_1(run: Runs) -> Truth:
     """Resident workers fall, then rise after relative local income has risen; without online trade they never do."""
     base, without = run(), run(**NO_TRADE)
     early = base.span("resident_workers", 2006, 2020)
@@ -180,7 +164,7 @@ def v14_1(run: Callable) -> Truth:
     return falls & rises & richer & (base.at("resident_workers", 2016) > 1.03 * without.at("resident_workers", 2016))
 
 
-def v14_2(run: Callable) -> Truth:
+def v14_2(run: Runs) -> Truth:
     """Returns per migrant follow relative local income by one to two years; the elderly share peaks and falls.
 
     The lag is read off saved results, so a quarter of a year on either side is allowed.
@@ -202,89 +186,31 @@ def v14_2(run: Callable) -> Truth:
     return (lag >= 0.75) & (lag <= 2.25) & falls
 
 
-def v14_3(run: Callable) -> Truth:
+def v14_3(run: Runs) -> Truth:
     """When a lasting fall of demand takes agent profit below the reservation income, net return turns negative."""
     base, poor = run(), run(demand_shock_size=0.8, demand_shock_time=2014.0)
     below = poor.at("agent_profit_ratio", 2018) < 1
     return below & (poor.at("net_return", 2018) < 0) & (poor.at("net_return", 2018) < base.at("net_return", 2018))
 
 
-MODES: dict[str, tuple[Mode, float]] = {
-    "RM-V01.1": (v01_1, 0.36),
-    "RM-V01.3": (v01_3, 0.77),
-    "RM-V01.4": (v01_4, 0.13),
-    "RM-V02.1": (v02_1, 0.6),
-    "RM-V02.2": (v02_2, 0.56),
-    "RM-V02.3": (v02_3, 0.8),
-    "RM-V02.4": (v02_4, 0.6),
-    "RM-V02.5": (v02_5, 0.97),
-    "RM-V04.1": (v04_1, 0.64),
-    "RM-V04.4": (v04_4, 0.65),
-    "RM-V05.1": (v05_1, 0.8),
-    "RM-V05.2": (v05_2, 0.73),
-    "RM-V05.3": (v05_3, 0.96),
-    "RM-V05.4": (v05_4, 0.97),
-    "RM-V05.5": (v05_5, 0.49),
-    "RM-V05.6": (v05_6, 0.84),
-    "RM-V14.1": (v14_1, 0.6),
-    "RM-V14.2": (v14_2, 0.47),
-    "RM-V14.3": (v14_3, 0.93),
+MODES: dict[str, Mode] = {
+    "RM-V01.1": v01_1,
+    "RM-V01.3": v01_3,
+    "RM-V01.4": v01_4,
+    "RM-V02.1": v02_1,
+    "RM-V02.2": v02_2,
+    "RM-V02.3": v02_3,
+    "RM-V02.4": v02_4,
+    "RM-V02.5": v02_5,
+    "RM-V04.1": v04_1,
+    "RM-V04.4": v04_4,
+    "RM-V05.1": v05_1,
+    "RM-V05.2": v05_2,
+    "RM-V05.3": v05_3,
+    "RM-V05.4": v05_4,
+    "RM-V05.5": v05_5,
+    "RM-V05.6": v05_6,
+    "RM-V14.1": v14_1,
+    "RM-V14.2": v14_2,
+    "RM-V14.3": v14_3,
 }
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_base(mode, village_base):
-    assert MODES[mode][0](village_base).all(), MODES[mode][0].__doc__
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_share_of_prior_draws(mode, village_prior):
-    holds, least = MODES[mode]
-    share = float(holds(village_prior).mean())
-    assert share >= least, f"{mode} holds in {share:.3f} of the draws, {least} was measured"
-
-
-@pytest.mark.parametrize("delay", [0.1, 0.3, 1.5, 5.0])
-def test_overshoot_is_not_the_delay(delay, village_base):
-    """RM-V01.4, second half: no perception delay makes the overshoot by itself."""
-    assert peak_over_end(village_base(perception_time=delay), "active_stores") >= 1.25
-    assert peak_over_end(village_base(perception_time=delay, contest_decisiveness=0.0), "active_stores") <= 1.15
-
-
-def test_cheaper_brands_do_not_help_the_poor(village_base):
-    """RM-V02.5, second half: below the reservation income nobody can save for a brand."""
-    poor = {"home_discount": 12.0}
-    cheap, dear = village_base(brand_outlay=20000.0, **poor), village_base(brand_outlay=80000.0, **poor)
-    assert cheap.span("agent_profit_ratio", 2008, 2030).max() < 1
-    assert np.abs(cheap["brand_stores"] - dear["brand_stores"]).max() < 0.1
-    assert village_base(brand_outlay=20000.0).at("brand_stores", 2014) > village_base().at("brand_stores", 2014) + 10
-
-
-def test_squeeze_by_type_and_in_the_average(village_base):
-    """Agent profit falls to a third of its best by 2016; the average hides half of the fall."""
-    base = village_base()
-    left = {name: base.at(name, 2016)[0] / base[name].max() for name in ("profit_agent", "profit_average")}
-    assert left["profit_agent"] < 1 / 3
-    assert left["profit_average"] > 1.5 * left["profit_agent"]
-    assert base.at("ad_cost_share_agent", 2016) > 5 * base.at("ad_cost_share_agent", 2008)
-
-
-def meets_the_facts(runs) -> Truth:
-    """Whether a run meets every fact about the village that the model can show."""
-    count, began = runs.at("registered_stores", 2016), runs.at("share_begun_as_distributors", 2016)
-    facts = {
-        "S1-18": (count >= 225) & (count <= 500),
-        "S1-14": runs.span("listing_score", 2006, 2013.75).max(axis=1) >= 1,
-        "S1-17, D-09": runs["share_of_households"].max(axis=1) <= 0.4,
-        "D-10": runs.at("stores_per_ecommerce_household", 2016) < 4,
-        "D-11": runs.span("brand_stores", 2006, 2009.5).max(axis=1) >= 0.5,
-        "S1-26": (began >= 0.3) & (began <= 0.9),
-        "S1-42": runs.at("search_result_pages", 2016) > 100,
-        "S1-47": runs.at("margin_after_ads_agent", 2012) < runs.at("margin_after_ads_agent", 2008),
-    }
-    return np.logical_and.reduce(list(facts.values()))
-
-
-def test_facts_keep_some_draws(village_base, village_prior):
-    assert meets_the_facts(village_base()).all()
-    assert 0.2 < meets_the_facts(village_prior()).mean() < 0.4

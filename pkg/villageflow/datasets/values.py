@@ -1,0 +1,63 @@
+"""Tables that set values of a model's constants, checked against the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from villageflow.datasets.reading import fault, raise_faults
+from villageflow.errors import did_you_mean
+from villageflow.ir.model import Model
+from villageflow.names import variable_id
+from villageflow.units import same_unit
+
+
+def check_values(table: pd.DataFrame, model: Model) -> None:
+    """Check the values that a table sets against a model.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `read_table` reads archetypes, scenarios or values.
+    model : Model
+        Whose constants are set.
+
+    Raises
+    ------
+    DataError
+        One line with file and row of each name that is no constant, unit that is another than in the model, and
+        value outside the range that the model declares.
+    """
+    faults: list[str] = []
+    lines = table.attrs.get("lines", range(2, len(table) + 2))
+    for line, row in zip(lines, table.to_dict("records"), strict=True):
+        if not isinstance(row["name"], str):  # a scenario without changes
+            continue
+        name = row_id(row)
+        elements = model.arrays[name].ids if name in model.arrays else (name,)
+        faults += [fault for element in elements if element for fault in _faults(element, line, row, model)]
+    raise_faults(Path(table.attrs.get("path", "table")), faults)
+
+
+def _faults(name: str, line: int, row: Mapping[Any, Any], model: Model) -> list[str]:
+    if name not in model.constants:
+        rule = f"is no constant of model {model.name!r}"
+        return [fault(line, "name", name, rule, did_you_mean(name, model.constants))]
+    variable, found = model.variables[name], []
+    if isinstance(unit := row.get("unit"), str) and not same_unit(unit, variable.units):
+        found.append(fault(line, "unit", unit, f"is not the unit of {name!r}", f"The model has {variable.units!r}."))
+    low, high = variable.limits
+    if (low is not None and row["value"] < low) or (high is not None and row["value"] > high):
+        bounds = f"[{'?' if low is None else f'{low:g}'}, {'?' if high is None else f'{high:g}'}]"
+        rule = f"is outside {bounds}, the range of {name!r}"
+        found.append(fault(line, "value", f"{row['value']:g}", rule, "Choose a value within it."))
+    return found
+
+
+def row_id(row: Mapping[Any, Any] | pd.Series) -> str:
+    """The constant that a row names, with its element where one is given."""
+    element = row.get("element")
+    return variable_id(str(row["name"]), "" if element is None or pd.isna(element) else str(element))
