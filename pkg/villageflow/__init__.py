@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import villageflow.report.plots as plot
     from villageflow import datasets, econometrics, library
+    from villageflow.analysis.loops import causal_links, link_signs, loop_signs
     from villageflow.analysis.policy import compare_policies
     from villageflow.analysis.step import step_check
+    from villageflow.audit.check import check
     from villageflow.calibrate.fit import fit
     from villageflow.calibrate.history import history_match
     from villageflow.calibrate.likelihood import Observable
@@ -28,20 +30,26 @@ if TYPE_CHECKING:
     from villageflow.library import read_model
     from villageflow.program.emit import compile_model
     from villageflow.program.store import load_program, save_program
+    from villageflow.report.diagram import diagram
 
 _HOME = {
     "Design": "villageflow.ensemble.design",
     "Observable": "villageflow.calibrate.likelihood",
     "Problem": "villageflow.calibrate.problem",
     "VillageflowError": "villageflow.errors",
+    "causal_links": "villageflow.analysis.loops",
+    "check": "villageflow.audit.check",
     "compare_policies": "villageflow.analysis.policy",
     "compile_model": "villageflow.program.emit",
+    "diagram": "villageflow.report.diagram",
     "engine_info": "villageflow.integrate.kernel",
     "fit": "villageflow.calibrate.fit",
     "history_match": "villageflow.calibrate.history",
     "jacobian": "villageflow.ensemble.jacobian",
+    "link_signs": "villageflow.analysis.loops",
     "load_fit": "villageflow.calibrate.result",
     "load_program": "villageflow.program.store",
+    "loop_signs": "villageflow.analysis.loops",
     "read_model": "villageflow.library",
     "read_panel": "villageflow.datasets",
     "save_program": "villageflow.program.store",
@@ -61,17 +69,22 @@ __all__ = [
     "Observable",
     "Problem",
     "VillageflowError",
+    "causal_links",
+    "check",
     "compare_policies",
     "compile_model",
     "datasets",
+    "diagram",
     "econometrics",
     "engine_info",
     "fit",
     "history_match",
     "jacobian",
     "library",
+    "link_signs",
     "load_fit",
     "load_program",
+    "loop_signs",
     "plot",
     "read_model",
     "read_panel",

@@ -122,6 +122,9 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="One parameter; may be repeated.", metavar="NAME=VALUE")
     ] = None,
+    archetype: Annotated[
+        str, typer.Option(help="A region of a shipped model's archetypes.csv; --params and --set come on top.")
+    ] = "",
     save: SaveOption = "",
     time_step: StepOption = None,
     final_time: FinalOption = None,
@@ -138,7 +141,7 @@ def run(
     if output is not None:
         check_output(output)
     loaded = _model(model, data_files)
-    design = _values(params, set_ or [])
+    design = (library.archetype(model, archetype) if archetype else {}) | _values(params, set_ or [])
     ds = simulate(
         loaded, dict(design) or None, save=_names(save), time_step=time_step, final_time=final_time,
         save_every=save_every, method=method, tolerance=tolerance, seed=noise_seed,
@@ -251,6 +254,40 @@ def step_check(
     )
     print(result)
     raise typer.Exit(0 if result.met else 2)
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file, a shipped model's name, or a folder.")],
+    quiet: Annotated[bool, typer.Option("--quiet", help="Leave out hints; show faults only.")] = False,
+) -> None:
+    """Check models as documents, and the tables beside them; exit code 2 if one has a fault."""
+    from villageflow.audit.check import CHECKS, check_all
+
+    faulty = False
+    for name, findings in check_all(model):
+        shown = [finding for finding in findings if not (quiet and finding.advice)]
+        faults = [finding for finding in findings if not finding.advice]
+        faulty = faulty or bool(faults)
+        print(f"{name}: {len(faults) or 'no'} fault{'' if len(faults) == 1 else 's'} in {len(CHECKS)} checks")
+        for finding in shown:
+            print(f"  {'hint' if finding.advice else finding.check}: {finding.place}: {finding.message}")
+    raise typer.Exit(2 if faulty else 0)
+
+
+@app.command()
+def diagram(
+    model: ModelArgument,
+    output: Annotated[Path, typer.Option(help="File to write: .svg, .pdf, .png or .dot.")],
+    variables: Annotated[str, typer.Option(help="Variables to show; default all.", metavar="A,B")] = "",
+    constants: Annotated[bool, typer.Option("--constants", help="Show constants too.")] = False,
+) -> None:
+    """Draw a model's stocks, flows and links from its equations."""
+    from villageflow.report.diagram import diagram as draw
+
+    if output.is_dir() or not output.parent.is_dir():
+        raise ReportError(f"{output} cannot be written; name a file in a folder that exists")
+    draw(_model(model), output, variables=_names(variables), constants=constants)
 
 
 def _beside(model: str, given: Path | None, name: str) -> Path:

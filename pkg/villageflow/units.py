@@ -23,10 +23,10 @@ def same_unit(a: str, b: str) -> bool:
     bool
         Does not know synonyms, plurals or prefixes: ``Year`` and ``Years`` differ, and so do ``km`` and ``1000*m``.
     """
-    return _powers(a) == _powers(b)
+    return powers(a) == powers(b)
 
 
-def _powers(unit: str) -> dict[str, int]:
+def powers(unit: str) -> dict[str, int]:
     """Power of every factor of a unit; text that is not a product or quotient of words is one factor."""
     text = re.sub(r"\s+", "", unit).casefold()
     if not text:

@@ -1,6 +1,6 @@
 """Reference modes over the prior and over the draws that agree with the facts; writes ``docs/reference_modes.md``.
 
-    ./run reference-modes
+    ./run modes
 
 A mode is *shown* if it holds in at least 0.8 of the prior draws or 0.95 of the retained ones; any other is a finding,
 and the model's ``reference_modes.csv`` says what fails. Same draws, same bits: the tests compare the page exactly.
@@ -91,15 +91,16 @@ def page() -> str:
     names = library.names()
     tables = {name: evaluate(name) for name in names}
     total, shown = sum(map(len, tables.values())), sum(int(table["shown"].sum()) for table in tables.values())
+    kinds = "; ".join(f"`{kind}` {text}" for kind, text in KINDS.items())
     head = f"""# Reference modes
 
 {total} statements about behaviour, each a test that runs the model and can fail; {shown} are shown, {total - shown} are
-findings. Written by `./run reference-modes`; the tests compute it again and compare.
+findings. Written by `./run modes`; the tests compute it again and compare.
 
 *base*: holds at the values of the model file. *prior*: share of {N_DRAWS:,} draws from the priors of
-`parameters.csv` in which it holds. *retained*: share among at most {N_RETAINED:,} of {N_MATCHED:,} other draws that agree with
-every conditioning fact of `facts.csv`; blank where the model has no such fact. A mode is shown at {PRIOR_SHARE} of the prior or
-{RETAINED_SHARE} of the retained draws. Kinds: {"; ".join(f"`{kind}` {text}" for kind, text in KINDS.items())}.
+`parameters.csv` in which it holds. *retained*: share among at most {N_RETAINED:,} of {N_MATCHED:,} other draws that
+agree with every conditioning fact of `facts.csv`; blank where the model has no such fact. A mode is shown at
+{PRIOR_SHARE} of the prior or {RETAINED_SHARE} of the retained draws. Kinds: {kinds}.
 A member whose run does not stay finite counts as one that does not show the mode. Priors were not narrowed to make a
 mode hold.
 

@@ -53,6 +53,15 @@ class Series(Mapping[str, Floats]):
         """Values at the last saved time, for each member."""
         return self[name][:, -1]
 
+    def change(self, name: str) -> Floats:
+        """Values less those at the start."""
+        return self[name] - self[name][:, :1]
+
+    def integral(self, name: str, step: float) -> Floats:
+        """Integral of a flow by Euler's rule since the start, at the saved times; every step must be saved."""
+        flow = self[name]
+        return np.concatenate([np.zeros((len(flow), 1)), np.cumsum(flow[:, :-1], axis=1) * step], axis=1)
+
     def peak_time(self, name: str) -> Floats:
         """Saved time of the highest value, for each member."""
         return self.time[self[name].argmax(axis=1)]
@@ -111,7 +120,8 @@ class Runs:
                 table[name] = factor * self.values(name)
             for name, value in changes.items():
                 table[name] = value
-            self._cache[key] = Series(vf.simulate(self.model, vf.Design.from_frame(table), save=self._saved, errors="flag"))
+            design = vf.Design.from_frame(table)
+            self._cache[key] = Series(vf.simulate(self.model, design, save=self._saved, errors="flag"))
         return self._cache[key]
 
 

@@ -26,7 +26,7 @@ def test_mode(name, rm_id):
 
 @pytest.mark.parametrize("name", library.names())
 def test_page(name):
-    assert section(name) in PAGE.read_text(encoding="utf-8"), "run ./run reference-modes and look at what moved"
+    assert section(name) in PAGE.read_text(encoding="utf-8"), "run ./run modes and look at what moved"
 
 
 def test_modes_have_one_home():

@@ -137,7 +137,10 @@ def test_unknown_schema_is_refused(tmp_path):
         ),
         ("observables", "observable,formula,kind,noise,noise_parameter,unit", "x,x,rate,normal,,1", "level"),
         ("scenarios", "scenario,name,value,from_time,to_time", "s,a,1,2020,2010", "from_time <= to_time"),
-        ("reference_modes", "rm_id,system,kind,statement,test", "R1,V01,z,words,words", "q, s, cf"),
+        ("reference_modes", "rm_id,system,kind,statement,finding", "R1,V01,z,words,", "q, s, cf"),
+        ("archetypes", "archetype,name,value,unit,source", "a,imitation,fast,1/Year,x", "'fast' is not a number"),
+        ("archetypes", "archetype,name,value,unit,source", "a,imitation,1,,x", "column 'unit': '' is blank"),
+        ("loops", "loop,name,polarity,variables,switch", "R1,word of mouth,+,a > b,", "R, B"),
     ],
 )
 def test_the_other_tables_are_checked_too(tmp_path, schema, head, row, said):

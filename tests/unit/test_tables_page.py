@@ -18,7 +18,7 @@ SECTIONS = {
     re.split(r"[:\n]", text)[0].strip(): text
     for text in re.split(r"^## ", PAGE.read_text("utf-8"), flags=re.MULTILINE)[1:]
 }
-CHECKED = ("parameters", "values", "scenarios", "observables", "measurements", "reference_modes")
+CHECKED = ("parameters", "values", "scenarios", "observables", "measurements", "archetypes", "loops", "reference_modes")
 MODEL = """{UTF-8}
 stores = INTEG(imitation * stores * (1 - stores / ceiling), 2) ~ store ~|
 imitation = 0.8 ~ 1/Year ~|
