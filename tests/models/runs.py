@@ -60,7 +60,7 @@ class Series(Mapping[str, Floats]):
     def integral(self, name: str, step: float) -> Floats:
         """Integral of a flow by Euler's rule since the start, at the saved times; every step must be saved."""
         flow = self[name]
-        return np.concatenate([np.zeros((len(flow), 1)), np.cumsum(flow[:, :-1], axis=1) * step], axis=1)
+        return np.concatenate([np.zeros_like(flow[:, :1]), np.cumsum(flow[:, :-1], axis=1) * step], axis=1)
 
     def peak_time(self, name: str) -> Floats:
         """Saved time of the highest value, for each member."""
