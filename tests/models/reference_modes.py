@@ -1,4 +1,4 @@
-"""Reference modes over the prior and over the draws that agree with the facts; writes ``docs/reference_modes.md``.
+"""Reference modes over prior and retained draws; writes the page on them and the map of the models.
 
     ./run modes
 
@@ -21,6 +21,9 @@ from villageflow.calibrate.facts import read_facts
 from villageflow.datasets import read_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference_modes.md"
+README = Path(__file__).parents[2] / "models" / "README.md"
+SYSTEMS = README.with_name("systems.csv")
+MARKS = ("<!-- systems -->\n", "<!-- end of systems -->\n")
 N_MATCHED = 4000
 N_RETAINED = 1000
 FEWEST = 100
@@ -114,5 +117,24 @@ mode hold.
     return head + rows + "\n" + "\n".join(section(name) for name in names)
 
 
-if __name__ == "__main__":
+def system_table() -> str:
+    """The map from systems to models and variables, as ``models/README.md`` has it."""
+    lines = ["| system | | model | variables |", "|---|---|---|---|"]
+    for row in pd.read_csv(SYSTEMS, dtype=str).to_dict("records"):
+        names = ", ".join(f"`{name}`" for name in row["variables"].split())
+        primary = row["role"] == "primary"
+        model = f"**{row['model']}**" if primary else row["model"]
+        lines.append(f"| {row['system'] if primary else ''} | {row['name'] if primary else ''} | {model} | {names} |")
+    return "\n".join(lines) + "\n"
+
+
+def write() -> None:
+    """Write the page on reference modes and the map in the README of the models."""
     PAGE.write_text(page(), encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(MARKS[0])
+    README.write_text(before + MARKS[0] + system_table() + MARKS[1] + rest.split(MARKS[1])[1], encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

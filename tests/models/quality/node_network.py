@@ -13,7 +13,8 @@ SIGNED = ("perceived_profit",)
 EXTREMES = [
     {"catchment_residents": 2e6}, {"catchment_residents": 1e11}, {"elderly_share": 1.0}, {"coupon_depth": 0.0},
     {"coupon_depth": 0.9}, {"venture_money": 0.0}, {"venture_money": 1e14}, {"order_value": 1e-3},
-    {"commission_rate": 0.0}, {"commission_rate": 0.6}, {"urgent_share_of_demand": 1.0}, {"appeal_sensitivity": 0.0}, {"inconvenience": 1.0},
+    {"commission_rate": 0.0}, {"commission_rate": 0.6}, {"urgent_share_of_demand": 1.0}, {"appeal_sensitivity": 0.0},
+    {"inconvenience": 1.0},
     {"joining_gain": 0.0}, {"joining_gain": 10.0}, {"group_orders_per_household": 0.0},
     {"group_orders_per_household": 1e4}, {"initial_poor_without_work": 0.0}, {"terrain_cost": 100.0},
     {"delivery_fee": 0.0}, {"delivery_fee": 1e3}, {"parcels_per_buyer": 1e4}, {"bus_trips": 0.0},
