@@ -34,12 +34,16 @@ class Dimensions:
 
     def __init__(self, dimensions: Sequence[Dimension]) -> None:
         self._by_id = {dimension.id: dimension for dimension in dimensions}
+        self._members: dict[str, frozenset[str]] = {}
+        self._matching: dict[tuple[str, str], dict[str, str]] = {}
+        self._holders: dict[str, list[Dimension]] = {}
         self.labels: dict[str, str] = {}
         self._position: dict[str, int] = {}
         root_size: dict[str, int] = {}
         for dimension in dimensions:
             for position, (element, label) in enumerate(zip(dimension.elements, dimension.labels, strict=True), 1):
                 self.labels.setdefault(element, label)
+                self._holders.setdefault(element, []).append(dimension)
                 if len(dimension.elements) > root_size.get(element, 0):
                     root_size[element] = len(dimension.elements)
                     self._position[element] = position
@@ -65,21 +69,35 @@ class Dimensions:
         """The elements that a subscript stands for: those of a dimension, or itself."""
         return self._by_id[subscript].elements if subscript in self._by_id else (subscript,)
 
+    def members(self, subscript: str) -> frozenset[str]:
+        """The same as a set."""
+        if subscript not in self._members:
+            self._members[subscript] = frozenset(self.elements(subscript))
+        return self._members[subscript]
+
     def matching(self, wanted: str, given: str, element: str) -> str | None:
         """The element of dimension `wanted` that goes with `element` of dimension `given`, by mapping; None if none."""
         if wanted == given:
             return element
-        target, source = self._by_id[wanted], self._by_id[given]
-        if given in target.maps:
-            for own, group in zip(target.elements, target.maps[given], strict=True):
-                if element in group:
-                    return own
-        if wanted in source.maps and element in source.elements:
-            group = source.maps[wanted][source.elements.index(element)]
-            return group[0] if len(group) == 1 else None
-        return None
+        if (wanted, given) not in self._matching:
+            self._matching[wanted, given] = self._pairs(self._by_id[wanted], self._by_id[given])
+        return self._matching[wanted, given].get(element)
+
+    @staticmethod
+    def _pairs(wanted: Dimension, given: Dimension) -> dict[str, str]:
+        """By element of `given`, that of `wanted`: the first whose mapping names it, else the one that it names."""
+        pairs: dict[str, str] = {}
+        for own, group in zip(wanted.elements, wanted.maps.get(given.id, ()), strict=False):
+            for element in group:
+                pairs.setdefault(element, own)
+        for element, group in zip(given.elements, given.maps.get(wanted.id, ()), strict=False):
+            if len(group) == 1:
+                pairs.setdefault(element, group[0])
+        return pairs
 
     def smallest(self, elements: Sequence[str]) -> Dimension | None:
         """The smallest dimension that holds all the elements; None if none does."""
-        fitting = [d for d in self._by_id.values() if set(elements) <= set(d.elements)]
+        wanted = set(elements)
+        holders = self._holders.get(next(iter(wanted), ""), ())
+        fitting = [d for d in holders if wanted <= self.members(d.id)]
         return min(fitting, key=lambda d: len(d.elements)) if fitting else None

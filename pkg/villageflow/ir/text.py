@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from villageflow.ir.nodes import Call, Definition, Expr, Integral, Num, Ref, Stateful, Table, TableCall, Uniform
-from villageflow.ir.walk import fold
 
 _INFIX = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "^",
@@ -20,28 +21,43 @@ def text(definition: Definition) -> str:
         case Table():
             return _table(definition)
         case _:
-            return fold(definition, _combine)
+            return "".join(_written(definition))
 
 
-def _combine(node: Expr, operands: tuple[str, ...]) -> str:
+def _written(expr: Expr) -> Iterator[str]:
+    """The pieces of the text in order, so that a long sum is not copied for each of its terms."""
+    todo: list[Expr | str] = [expr]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, str):
+            yield item
+        else:
+            todo.extend(reversed(_pieces(item)))
+
+
+def _pieces(node: Expr) -> tuple[Expr | str, ...]:
     match node:
         case Num():
-            return repr(node.value)
+            return (repr(node.value),)
         case Ref():
-            return node.name
-        case Call(function) if function in _INFIX:
-            return f"({operands[0]} {_INFIX[function]} {operands[1]})"
-        case Call("negative"):
-            return f"(-{operands[0]})"
-        case Stateful("smooth" | "delay" | "delay_n", (source, _, initial, _)) if initial is source:
-            return f"{node.function}({operands[0]}, {operands[1]}, {operands[3]})"  # it starts at its input
-        case Call(function) | Stateful(function):
-            return f"{function}({', '.join(operands)})"
-        case TableCall(table):
-            name = table if isinstance(table, str) else _table(table)
-            return f"{name}({operands[0]})"
-        case Uniform(stream):
-            return f"uniform({stream}, {operands[0]})"
+            return (node.name,)
+        case Call(function, (left, right)) if function in _INFIX:
+            return "(", left, f" {_INFIX[function]} ", right, ")"
+        case Call("negative", (operand,)):
+            return "(-", operand, ")"
+        case Stateful("smooth" | "delay" | "delay_n", (source, time, initial, order)) if initial is source:
+            return _called(node.function, (source, time, order))  # it starts at its input
+        case Call(function, operands) | Stateful(function, operands):
+            return _called(function, operands)
+        case TableCall(table, argument):
+            return _called(table if isinstance(table, str) else _table(table), (argument,))
+        case Uniform(stream, seed):
+            return f"uniform({stream}, ", seed, ")"
+
+
+def _called(function: str, operands: tuple[Expr, ...]) -> tuple[Expr | str, ...]:
+    listed = [piece for operand in operands for piece in (", ", operand)]
+    return f"{function}(", *listed[1:], ")"
 
 
 def _table(table: Table) -> str:

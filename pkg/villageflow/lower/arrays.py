@@ -92,7 +92,7 @@ def _arrays(source: SourceModel, scalars: list[SourceVariable], dimensions: Dime
 
 
 def _span(subscript: str, used: list[str], dimensions: Dimensions) -> str:
-    if subscript in dimensions and set(used) <= set(dimensions.elements(subscript)):
+    if subscript in dimensions and dimensions.members(subscript).issuperset(used):
         return subscript
     found = dimensions.smallest(used)
     assert found is not None, used  # `Scalariser.equations` has refused elements of different dimensions
@@ -128,7 +128,7 @@ class Scalariser:
                 whole = self.dimensions.smallest(used)
                 places.append(column[0] if column[0] in self.dimensions or whole is None else whole.id)
                 if whole is not None and column[0] in self.dimensions and not (
-                    set(used) <= set(self.dimensions.elements(column[0]))
+                    self.dimensions.members(column[0]).issuperset(used)
                 ):
                     places[-1] = whole.id
             declared[name] = tuple(places)
@@ -146,8 +146,9 @@ class Scalariser:
         self.budget.spend(n_elements, repr(variable.name))
         if self._wrong_count(variable.definition, n_elements):
             return
+        excepted = self._excepted(variable)
         for position, elements in enumerate(itertools.product(*parts)):
-            if self._excepted(variable, elements):
+            if elements in excepted:
                 continue
             name = scalar_id(variable.id, elements)
             if name in self._defined and elements:
@@ -175,7 +176,7 @@ class Scalariser:
                                 f"{did_you_mean(subscript, known)}".rstrip(), variable)
                 sound = False
         declared = self._declared[variable.id]
-        if any(len(v.subscripts) != len(declared) for v in (variable,)):
+        if len(variable.subscripts) != len(declared):
             self.faults.add(f"has {len(variable.subscripts)} subscripts here and another number elsewhere", variable)
             sound = False
         if len(set(variable.subscripts)) < len(variable.subscripts) and any(
@@ -184,8 +185,7 @@ class Scalariser:
             self.faults.add("has one dimension twice on its left side; use another name of it (<->)", variable)
             sound = False
         for place, whole in enumerate(declared[:len(variable.subscripts)]):
-            own = self.dimensions.elements(variable.subscripts[place])
-            if sound and not set(own) <= set(self.dimensions.elements(whole)):
+            if sound and not self.dimensions.members(variable.subscripts[place]) <= self.dimensions.members(whole):
                 self.faults.add(f"has elements at subscript {place + 1} that no one dimension holds", variable)
                 sound = False
         for group in variable.exceptions:
@@ -202,11 +202,17 @@ class Scalariser:
                 return True
         return False
 
-    def _excepted(self, variable: SourceVariable, elements: tuple[str, ...]) -> bool:
-        return any(
-            all(element in self.dimensions.elements(part) for element, part in zip(elements, group, strict=True))
-            for group in variable.exceptions
-        )
+    def _excepted(self, variable: SourceVariable) -> set[tuple[str, ...]]:
+        """The combinations of elements of the left side that the equation leaves out."""
+        excepted: set[tuple[str, ...]] = set()
+        for group in variable.exceptions:
+            places = [
+                self.dimensions.members(part) & self.dimensions.members(whole)
+                for part, whole in zip(group, variable.subscripts, strict=True)
+            ]
+            self.budget.spend(math.prod(map(len, places)), f"the exceptions of {variable.name!r}")
+            excepted.update(itertools.product(*places))
+        return excepted
 
     def _definition(self, definition: Written, position: int, own: Elements) -> Definition:
         match definition:
