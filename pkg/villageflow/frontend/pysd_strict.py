@@ -146,6 +146,7 @@ class _XmileElement:
     """Reads the equation, the initial value and the graph of one element of an array from that element."""
 
     node: Any
+    _common: list[Any] | None = None
 
     def _parse_component(self, node: Any, behaviors: dict[str, bool]) -> Any:
         whole, self.node = self.node, self._view(node)
@@ -158,13 +159,17 @@ class _XmileElement:
         """The variable as if this element were all of it."""
         if node is self.node:
             return node
-        view = copy.deepcopy(self.node)
         own = {child.tag for child in node}
-        for child in list(view):
-            if child.tag in own or child.tag == node.tag:
-                view.remove(child)
-        view.extend(copy.deepcopy(child) for child in node)
+        view = self.node.makeelement(self.node.tag, self.node.attrib, self.node.nsmap)
+        shared = [child for child in self._shared(node.tag) if child.tag not in own]
+        view.extend(copy.deepcopy(child) for child in (*shared, *node))
         return view
+
+    def _shared(self, element: str) -> list[Any]:
+        """What all elements have in common; looked for once, since each look goes through all of them."""
+        if self._common is None:
+            self._common = [child for child in self.node if child.tag != element]
+        return self._common
 
 
 class _XmileAux(_XmileElement, xmile_element.Aux):  # type: ignore[misc]

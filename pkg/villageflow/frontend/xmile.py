@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,13 @@ def _ranges(path: Path, root: etree._Element, space: dict[str, str]) -> list[Ran
 
 def _join_macro_names(root: etree._Element, space: dict[str, str]) -> None:
     """Calls of a macro whose name has blanks get the underscores that the grammar asks for."""
-    for macro in root.findall("x:macro", space):
-        words = macro.get("name", "").split()
-        if len(words) < 2:
-            continue
-        call = re.compile(r"\b" + r"[\s_]+".join(map(re.escape, words)) + r"(?=\s*\()", re.IGNORECASE)
-        for equation in root.iterfind(".//x:eqn", space):
-            equation.text = call.sub("_".join(words), equation.text or "")
+    names = [macro.get("name", "").split() for macro in root.findall("x:macro", space)]
+    parts = [r"[\s_]+".join(map(re.escape, words)) for words in names if len(words) > 1]
+    if not parts:
+        return
+    call = re.compile(rf"\b(?:{'|'.join(sorted(parts, key=len, reverse=True))})(?=\s*\()", re.IGNORECASE)
+    for equation in root.iterfind(".//x:eqn", space):
+        equation.text = call.sub(lambda found: "_".join(found[0].split()), equation.text or "")
 
 
 def _refuse_constructs(path: Path, root: etree._Element, space: dict[str, str]) -> None:
@@ -124,6 +125,7 @@ def _check_specs(path: Path, specs: etree._Element, space: dict[str, str]) -> No
 
 def _check_variables(path: Path, root: etree._Element, space: dict[str, str]) -> None:
     """What the translator takes for granted."""
+    sizes = {dim.get("name"): len(dim.findall("x:elem", space)) for dim in root.findall("x:dimensions/x:dim", space)}
     for element in root.iterfind(".//x:variables/*", space):
         place, kind = f"{path.name}, line {element.sourceline}", etree.QName(element).localname
         if kind not in ("stock", "flow", "aux", "gf"):
@@ -138,7 +140,7 @@ def _check_variables(path: Path, root: etree._Element, space: dict[str, str]) ->
             raise ModelFileError(f"{place}: an element of {name!r} has no subscript; name it")
         if kind == "gf":
             continue
-        n_wanted = 1 if parts else _n_equations(root, element, space)
+        n_wanted = 1 if parts else _n_equations(element, space, sizes)
         for part in parts or [element]:
             n_equations = len(part.findall("x:eqn", space))
             if n_equations not in (1, n_wanted):
@@ -146,13 +148,10 @@ def _check_variables(path: Path, root: etree._Element, space: dict[str, str]) ->
                 raise ModelFileError(f"{place}: {name!r} has {n_equations} equations for {what}; there must be one")
 
 
-def _n_equations(root: etree._Element, element: etree._Element, space: dict[str, str]) -> int:
+def _n_equations(element: etree._Element, space: dict[str, str], sizes: Mapping[str | None, int]) -> int:
     """Equations that a variable may have: one, or over one dimension one for each of its elements."""
     own = [dim.get("name") for dim in element.findall("x:dimensions/x:dim", space)]
-    if len(own) != 1:
-        return 1
-    dims = root.findall("x:dimensions/x:dim", space)
-    return max((len(dim.findall("x:elem", space)) for dim in dims if dim.get("name") == own[0]), default=1)
+    return sizes.get(own[0], 1) if len(own) == 1 else 1
 
 
 def _macro(path: Path, root: etree._Element, element: etree._Element, space: dict[str, str]) -> Macro:
