@@ -7,7 +7,7 @@ import time
 import pytest
 
 import villageflow as vf
-from villageflow.errors import ModelFileError, VillageflowError
+from villageflow.errors import ModelFileError, UnsupportedError, VillageflowError
 from villageflow.program.emit import compile_model
 
 CONTROLS = """
@@ -106,3 +106,77 @@ def test_lines_are_told_whatever_stands_between(tmp_path):
         vf.read_model(path)
     assert "line 6: 'y' refers to 'bb'" in str(caught.value)
     assert "line 13: 'z z' refers to 'dd'" in str(caught.value)
+
+
+XMILE = """<?xml version="1.0" encoding="utf-8"?>
+<xmile version="1.0" xmlns="http://docs.oasis-open.org/xmile/ns/XMILE/v1.0"><header><vendor>v</vendor></header>
+<sim_specs><start>0</start><stop>2</stop><dt>1</dt></sim_specs>
+<dimensions>{dimensions}</dimensions><model><variables>{variables}</variables></model>{rest}</xmile>
+"""
+
+
+def of_elements(count: int) -> str:
+    named = "".join(f'<elem name="e{i}"/>' for i in range(count))
+    parts = "".join(f'<element subscript="e{i}"><eqn>TIME * {i}</eqn></element>' for i in range(count))
+    return XMILE.format(
+        dimensions=f'<dim name="d">{named}</dim>', rest="",
+        variables=f'<aux name="y"><dimensions><dim name="d"/></dimensions>{parts}</aux>',
+    )
+
+
+def of_dimensions(count: int) -> str:
+    return XMILE.format(
+        dimensions="".join(f'<dim name="d{i}"><elem name="a{i}"/></dim>' for i in range(count)), rest="",
+        variables="".join(
+            f'<aux name="y{i}"><dimensions><dim name="d{i}"/></dimensions><eqn>TIME</eqn></aux>' for i in range(count)
+        ),
+    )
+
+
+def of_macros(count: int) -> str:
+    return XMILE.format(
+        dimensions="", variables="".join(f'<aux name="y{i}"><eqn>f {i}(TIME)</eqn></aux>' for i in range(count)),
+        rest="".join(f'<macro name="f {i}"><parm>p</parm><eqn>p</eqn></macro>' for i in range(count)),
+    )
+
+
+def vensim(equations: str) -> str:
+    return "{UTF-8}\n" + equations + CONTROLS
+
+
+# fmt: off
+GROWING = {
+    "equations of elements in XMILE": (1000, of_elements),
+    "dimensions in XMILE": (1200, of_dimensions),
+    "macros in XMILE": (800, of_macros),
+    "equations of elements": (4000, lambda n: vensim(f"D: (A1-A{n}) ~~|" + numbered("x[A{next}] = Time ~~|", n))),
+    "exceptions": (1000, lambda n: vensim(
+        f"D: (A1-A{n}) ~~|\nx[D] :EXCEPT: {','.join(f'[A{i}]' for i in range(1, n))} = Time ~~|\n"
+    )),
+    "dimensions": (2500, lambda n: vensim(numbered("S{i}: A{i}, B{i} ~~|\nx{i}[S{i}] = Time ~~|\n", n))),
+    "mappings": (6000, lambda n: vensim(
+        f"D: (A1-A{n}) ~~|\nE: (B1-B{n}) -> D ~~|\nx[E] = Time ~~|\ny[D] = x[E] ~~|\n"
+    )),
+    "terms": (8000, lambda n: vensim("y = " + numbered("Time + ", n) + "1 ~~|\n")),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_four_times_the_model_takes_four_times_as_long(tmp_path, name):
+    size, write = GROWING[name]
+    taken = []
+    for count in (size, 4 * size):
+        path = tmp_path / ("m.xmile" if "XMILE" in name else "m.mdl")
+        path.write_text(write(count))
+        begun = time.process_time()
+        vf.read_model(path)
+        taken.append(time.process_time() - begun)
+    assert taken[1] < 8 * taken[0] + 0.3, taken
+
+
+def test_what_an_element_map_is_written_out_to_is_bounded(tmp_path):
+    path = tmp_path / "m.mdl"
+    path.write_text(vensim("D: (A1-A400) ~~|\nx[D] = Time ~~|\ny[D] = VECTOR ELM MAP(x[A1], D - 1) ~~|\n"))
+    with pytest.raises(UnsupportedError, match="'vector_elm_map'; make its dimensions smaller"):
+        vf.read_model(path)

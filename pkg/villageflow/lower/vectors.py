@@ -250,6 +250,7 @@ def _element_map(scalars: Scalariser, node: Call, own: Elements) -> Expr:
     elements = scalars.dimensions.elements(scalars.declared_at(reference.name, len(reference.subscripts) - 1))
     if base not in elements:
         return scalars.fault(f"calls 'vector_elm_map' at {base!r}, which {reference.name!r} does not have")
+    scalars.budget.spend(len(elements), "'vector_elm_map'")
     values = [
         scalars.scalar(Ref(reference.name, (*reference.subscripts[:-1], Subscript(element))), own)
         for element in elements
