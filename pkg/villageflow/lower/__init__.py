@@ -33,4 +33,4 @@ def lower(source: SourceModel) -> Model:
         A function that is not supported.
     """
     scalars = scalarise(expand_macros(source))
-    return order(scalars, expand(scalars.source, resolve(scalars.source)))
+    return order(scalars, expand(scalars.source, resolve(scalars.source, scalars.data)))

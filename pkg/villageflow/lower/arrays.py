@@ -43,12 +43,17 @@ Elements: TypeAlias = Mapping[str, str]
 """Element of each dimension of the left side, and of each dimension that is run over (key with ``!``)."""
 
 
+_DIGITS = 9  # of the number of an element; none has more
+
+
 @dataclass(frozen=True)
 class Scalars:
     """The model with one equation for each element, and the arrays they belong to."""
 
     source: SourceModel
     arrays: dict[str, Array]
+    data: frozenset[str]
+    """Ids of the scalars that are data over time."""
 
 
 def scalarise(source: SourceModel) -> Scalars:
@@ -62,10 +67,12 @@ def scalarise(source: SourceModel) -> Scalars:
         A function of arrays that is not supported.
     """
     scalariser = Scalariser(source)
+    scalariser.check_dimensions()
     variables = [scalar for variable in source.variables for scalar in scalariser.equations(variable)]
     scalariser.faults.raise_all()
     hidden = tuple(scalariser.hidden)
-    return Scalars(replace(source, variables=(*variables, *hidden)), _arrays(source, variables, scalariser.dimensions))
+    arrays = _arrays(source, variables, scalariser.dimensions)
+    return Scalars(replace(source, variables=(*variables, *hidden)), arrays, frozenset(scalariser.data))
 
 
 def _arrays(source: SourceModel, scalars: list[SourceVariable], dimensions: Dimensions) -> dict[str, Array]:
@@ -112,6 +119,7 @@ class Scalariser:
         self._declared = self._declarations()
         self._names = {variable.id for variable in source.variables}
         self._defined: set[str] = set()
+        self.data: set[str] = set()
         self._count = 0
         self.owner = source.variables[0] if source.variables else None
 
@@ -134,6 +142,14 @@ class Scalariser:
             declared[name] = tuple(places)
         return declared
 
+    def check_dimensions(self) -> None:
+        """A dimension may share its name with nothing, since its elements are the coordinates of results."""
+        for variable in self.source.variables:
+            if variable.id in self.dimensions:
+                self.faults.add("has the name of a dimension; rename one of them", variable)
+        if "time" in self.dimensions:
+            self.faults.add(f"{self.source.path.name}: the dimension 'time' has the name of the clock; rename it")
+
     # -- left side --------------------------------------------------------------------------------
 
     def equations(self, variable: SourceVariable) -> Iterator[SourceVariable]:
@@ -155,6 +171,8 @@ class Scalariser:
                 self.faults.add(f"defines the element {name!r} a second time; keep one equation for it", variable)
                 continue
             self._defined.add(name)
+            if isinstance(variable.definition, Series):
+                self.data.add(name)
             own = dict(zip(variable.subscripts, elements, strict=True))
             if not self.source.is_vensim:  # in XMILE an equation of one element still has the dimensions of the array
                 own |= dict(zip(self._declared[variable.id], elements, strict=True))
@@ -302,12 +320,13 @@ class Scalariser:
                     "name an element, run over it with !, or map the two"
                 )
             return element
+        is_number = not self.source.is_vensim and name.isdecimal() and declared != ""
+        if is_number and name not in self.dimensions.members(declared):
+            elements = self.dimensions.elements(declared)
+            if 1 <= int(name[:_DIGITS]) <= len(elements):
+                return elements[int(name) - 1]
         if self.dimensions.is_element(name):
             return name
-        if not self.source.is_vensim and name.isdigit() and declared:
-            elements = self.dimensions.elements(declared)
-            if 1 <= int(name) <= len(elements):
-                return elements[int(name) - 1]
         known = [d.id for d in self.dimensions] + list(self.dimensions.labels)
         self.fault(f"uses {ref.name!r} with the subscript {name!r}, which is not defined. "
                    f"{did_you_mean(name, known)}".rstrip())

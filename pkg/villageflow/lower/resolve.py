@@ -46,8 +46,16 @@ class Resolved:
     lookups: dict[str, Table]
 
 
-def resolve(source: SourceModel) -> Resolved:
-    """Check and normalise every equation; all faults are gathered and raised together."""
+def resolve(source: SourceModel, data: frozenset[str]) -> Resolved:
+    """Check and normalise every equation; all faults are gathered and raised together.
+
+    Parameters
+    ----------
+    source : SourceModel
+        Of scalars.
+    data : frozenset of str
+        Ids of those that are data over time.
+    """
     faults = Faults(source)
     for name, count in Counter(variable.id for variable in source.variables).items():
         if count > 1:
@@ -62,7 +70,7 @@ def resolve(source: SourceModel) -> Resolved:
             faults.add("is a stock or a lookup; the time grid is set by numbers", variable)
         if variable.id == TIME:
             faults.add("is the name of the clock; rename the variable", variable)
-    resolver = _Resolver(source, kinds, lookups, faults)
+    resolver = _Resolver(source, kinds, lookups, data, faults)
     definitions = {v.id: resolver.definition(v) for v in source.variables if v.id not in lookups}
     faults.raise_all()
     return Resolved(definitions, kinds, lookups)
@@ -86,16 +94,20 @@ class _Resolver:
     """One pass over all equations that collects faults instead of stopping at the first."""
 
     def __init__(
-        self, source: SourceModel, kinds: dict[str, Kind], lookups: dict[str, Table], faults: Faults
+        self, source: SourceModel, kinds: dict[str, Kind], lookups: dict[str, Table], data: frozenset[str],
+        faults: Faults,
     ) -> None:
         self._faults = faults
         self._source = source
         self._kinds = kinds
-        self._tables = lookups | {  # in XMILE the graph of an auxiliary is also a table that others may look up
+        graphs = {
             v.id: v.definition.table
             for v in source.variables
             if isinstance(v.definition, TableCall) and isinstance(v.definition.table, Table)
         }
+        self._data = {name: table for name, table in graphs.items() if name in data}
+        # in XMILE the graph of an auxiliary is also a table that others may look up
+        self._tables = lookups if source.is_vensim else lookups | graphs
         self._owner = source.variables[0] if source.variables else None
 
     def definition(self, variable: SourceVariable) -> Definition:
@@ -148,9 +160,14 @@ class _Resolver:
             return self._table_function(function, operands)
         if function in _DATA_FUNCTIONS and len(operands) == _DATA_FUNCTIONS[function]:
             return self._data_function(function, operands)
+        is_lookup = self._kinds.get(function) is Kind.LOOKUP
+        arity = arguments_of(function)
+        if arity is None and not is_lookup and function not in LISTED and function != "get_time_value":
+            reason = f": {UNDEFINED[function]}" if function in UNDEFINED else ""
+            return self._fault(f"uses the function {function!r}, which is not supported{reason}", unsupported=True)
         if fault := self._bare_lookup(operands):
             return fault
-        if self._kinds.get(function) is Kind.LOOKUP:
+        if is_lookup:
             if len(operands) != 1:
                 return self._fault(f"calls the lookup {function!r} with {len(operands)} arguments; it takes 1")
             return TableCall(function, operands[0])
@@ -158,11 +175,7 @@ class _Resolver:
             return self._time_value(*operands)
         if function in LISTED:
             return Call(function, operands)
-        arity = arguments_of(function)
-        if arity is None:
-            reason = f": {UNDEFINED[function]}" if function in UNDEFINED else ""
-            return self._fault(f"uses the function {function!r}, which is not supported{reason}", unsupported=True)
-        least, most = arity
+        least, most = arity or (3, 3)  # of get_time_value
         if not least <= len(operands) <= most:
             takes = f"{least}" if least == most else f"{least} to {most}"
             return self._fault(f"calls {function!r} with {len(operands)} arguments; it takes {takes}")
@@ -192,9 +205,9 @@ class _Resolver:
     def _data_function(self, function: str, operands: tuple[Expr, ...]) -> Expr:
         """Functions of a data variable: its first or last time, or its value at any time, joined as the call says."""
         data = operands[0]
-        if not isinstance(data, Ref) or data.name not in self._tables:
+        if not isinstance(data, Ref) or data.name not in self._data:
             return self._fault(f"calls {function!r} with a first argument that is not a data variable")
-        table = self._tables[data.name]
+        table = self._data[data.name]
         if len(operands) == 1:
             return Num(table.x[0 if function == "get_data_first_time" else -1])
         time, mode = operands[1:]
