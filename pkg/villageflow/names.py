@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 _SEPARATORS = re.compile(r"[\s_]+")
@@ -10,6 +11,8 @@ _SEPARATORS = re.compile(r"[\s_]+")
 
 def canonical(name: str) -> str:
     """The identifier of a name: lower case, outer quotes dropped, runs of blanks and `_` joined by one `_`.
+
+    A letter with its accent beside it is the same as one composed of both (Unicode's form NFC).
 
     Parameters
     ----------
@@ -22,7 +25,7 @@ def canonical(name: str) -> str:
         ``teacup_temperature`` and ``net_flow_(m3)``. Punctuation inside quotes is kept: two different
         quoted names stay different. Does not check that the result is a Python identifier.
     """
-    text = name.strip()
+    text = unicodedata.normalize("NFC", name.strip())
     if len(text) >= 2 and text[0] == text[-1] == '"':
         text = text[1:-1].replace('\\"', '"')
     text = text.replace("\\n", " ")
