@@ -24,13 +24,19 @@ with warnings.catch_warnings():
     from pysd.translators.vensim import vensim_element, vensim_file, vensim_section, vensim_utils
     from pysd.translators.xmile import xmile_element, xmile_file, xmile_section, xmile_utils
 
-__all__ = ["ae", "am", "vensim_element", "vensim_file", "vensim_section", "vensim_utils", "xmile_file"]
+__all__ = ["ae", "am", "is_translated", "vensim_element", "vensim_file", "vensim_section", "vensim_utils", "xmile_file"]
 
 _INTERNAL = frozenset({
     "reference", "subscripts_ref", "arithmetic", "logic", "call", "with_lookup", "inline_lookup", "data", "negative",
     "stock",
 })
 """Names of the translators' own building blocks, which they would let an equation call."""
+
+
+def is_translated(function: str, *, vensim: bool) -> bool:
+    """Whether a translator gives a function its meaning before any macro of that name could."""
+    known = vensim_element.structures if vensim else xmile_element.structures
+    return function in known and function not in _INTERNAL
 
 
 class _StrictEquation(QuickVisitor):

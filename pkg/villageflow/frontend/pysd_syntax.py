@@ -114,22 +114,27 @@ def definition(component: am.AbstractComponent, context: Context) -> Written:
     syntax, place = component.ast, context.place
     match syntax:
         case np.ndarray():
+            if syntax.ndim > 1 and context.shape and syntax.shape[-1] != context.shape[-1]:
+                raise ModelFileError(
+                    f"{place} has rows of {syntax.shape[-1]} numbers; each row, up to a semicolon, holds one for each "
+                    f"of the {context.shape[-1]} elements of the last dimension"
+                )
             return Numbers(tuple(float(value) for value in syntax.ravel()))
         case ae.LookupsStructure():
             return _table(syntax, place)
         case ae.IntegStructure(flow, initial, non_negative):
             return Integral(_expr(flow, place), _expr(initial, place), bool(non_negative))
         case ae.GetConstantsStructure(file, tab, cell):
-            with _at(place):
+            with at(place):
                 values = context.files.constants(file, tab, cell, context.shape)
             return Numbers(tuple(float(value) for value in values.ravel()))
         case ae.GetLookupsStructure(file, tab, x, cell):
-            with _at(place):
+            with at(place):
                 points = context.files.lookup(file, tab, x, cell, math.prod(context.shape))
             tables = _columns(points, Interpolation.LINEAR, place)
             return Tables(tables) if context.subscripts else tables[0]
         case ae.GetDataStructure(file, tab, time, cell):
-            with _at(place):
+            with at(place):
                 points = context.files.series(file, tab, time, cell, math.prod(context.shape))
             return Series(_columns(points, _interpolation(component, place), place))
         case ae.DataStructure():
@@ -138,7 +143,7 @@ def definition(component: am.AbstractComponent, context: Context) -> Written:
 
 
 @contextmanager
-def _at(place: str) -> Iterator[None]:
+def at(place: str) -> Iterator[None]:
     """Adds to the error of a file the equation that refers to it."""
     try:
         yield
@@ -224,6 +229,11 @@ def _expr(syntax: Any, place: str, known: dict[int, Expr] | None = None) -> Expr
         case ae.InlineLookupsStructure(argument, lookups):
             return TableCall(_table(lookups, place), go(argument))
         case ae.CallStructure(function, arguments):
+            if text := next((item for item in arguments if isinstance(item, str)), None):
+                raise UnsupportedError(
+                    f"{place} uses the function {canonical(function.reference)!r}, which is not supported with the "
+                    f"text {text!r}"
+                )
             return _call(function, [go(item) for item in arguments], place)
         case str():
             raise UnsupportedError(f"{place} uses the text {syntax!r} where a number is needed; it is not supported")

@@ -15,8 +15,8 @@ from villageflow.frontend.datafile import DataFiles
 from villageflow.frontend.external import ExternalFiles
 from villageflow.frontend.faults import PARSER_FAULTS, reason, shorten
 from villageflow.frontend.parsed import Parsed
-from villageflow.frontend.pysd_strict import vensim_element, vensim_utils
-from villageflow.frontend.pysd_syntax import Context, definition
+from villageflow.frontend.pysd_strict import is_translated, vensim_element, vensim_utils
+from villageflow.frontend.pysd_syntax import Context, at, definition
 from villageflow.frontend.ranges import Range, most_elements, resolve_ranges
 from villageflow.frontend.text import vensim_text
 from villageflow.frontend.vensim_text import (
@@ -71,6 +71,10 @@ def read_vensim(path: Path, content: bytes, files: ExternalFiles, data: DataFile
 
 
 def _macro(reader: _Reader, section: Section, outputs: dict[str, int]) -> Macro:
+    if is_translated(canonical(section.name), vensim=True):
+        raise ModelFileError(
+            f"{reader.path.name}, line {section.line}: the macro {section.name!r} has the name of a function; rename it"
+        )
     components = _components(reader.path, section, outputs)
     for component, _ in components:
         if isinstance(component, vensim_element.SubscriptRange):
@@ -90,7 +94,7 @@ def _components(path: Path, section: Section, outputs: dict[str, int]) -> list[L
     components = []
     elements = _elements(path, section)
     texts = dict(found for found in (text_value(element.equation) for element in elements) if found is not None)
-    quoted = quote_names([element.equation for element in elements])
+    quoted = quote_names(path, [element.equation for element in elements])
     most = most_elements(len(section.text))
     if sum(map(n_ranged, quoted)) > most:
         raise ModelFileError(f"{path.name}: its ranges of elements stand for more than {most:,}; make them smaller")
@@ -147,9 +151,10 @@ def _range(path: Path, component: Any, files: ExternalFiles) -> Range:
     if isinstance(listed, str):
         return Range(component.name, (listed,), alias=True)
     if isinstance(listed, dict):
-        listed = files.subscripts(
-            listed["file"], listed["tab"], listed["firstcell"], listed["lastcell"], listed["prefix"]
-        )
+        with at(f"{path.name}: {component.name!r}"):
+            listed = files.subscripts(
+                listed["file"], listed["tab"], listed["firstcell"], listed["lastcell"], listed["prefix"]
+            )
     maps = tuple((name, tuple(parts) if parts is not None else None) for name, parts in component.mapping)
     return Range(component.name, tuple(listed), maps)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from villageflow.errors import ModelFileError
 from villageflow.names import canonical
 
-_MACRO_END = re.compile(":END OF MACRO:", re.IGNORECASE)
+_MACRO = re.compile(r"(?:\A|\||:END OF MACRO:)\s*(:MACRO:)", re.IGNORECASE)  # not in the text of an equation
+_MACRO_END = re.compile(r"[|)]\s*(:END OF MACRO:)", re.IGNORECASE)
 _BARE = re.compile(r'\s*("(?:\\.|[^"\\])*"|[^\W\d][^\[\]():=~|<>"]*?)\s*(\[[^\]]*\]\s*)?')
 _LEFT_SIDE = re.compile(r"[^\[=(:]*")
 _SLASHED = re.compile(r"[^\W\d][^\"\])~|<>+*^,'-]*")
@@ -55,13 +56,13 @@ def split_sections(path: Path, text: str) -> list[Section]:
     """The model itself, then its macros; in the model's text macros leave only their line breaks."""
     text = _without_comments(path, text)
     macros, kept, end, line = [], [], 0, 1
-    for start in _occurrences(text, ":MACRO:"):
+    for start in (match.start(1) for match in _MACRO.finditer(text)):
         if start < end:
             continue
         kept.append(text[end:start])
         line += text.count("\n", end, start)
         closing = _MACRO_END.search(text, start)
-        close = closing.start() if closing else -1
+        close = closing.start(1) if closing else -1
         opened = text.find("(", start)
         ended = text.find(")", opened)
         name = " ".join(text[start + len(":MACRO:"):opened].split())
@@ -83,10 +84,6 @@ def split_sections(path: Path, text: str) -> list[Section]:
 
 def _listed(names: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names.split(",") if name.strip())
-
-
-def _occurrences(text: str, keyword: str) -> list[int]:
-    return [match.start() for match in re.finditer(re.escape(keyword), text, re.IGNORECASE)]
 
 
 def _without_comments(path: Path, text: str) -> str:
@@ -115,7 +112,7 @@ def _without_comments(path: Path, text: str) -> str:
 
 def join_lines(text: str) -> str:
     """The text on one line, as the parser wants it: a backslash at the end of a line goes, blanks are single."""
-    return re.sub(r"\s+", " ", re.sub(r"\\[ \t]*\r?\n", " ", text))
+    return re.sub(r"\s+", " ", re.sub(r"\\[ \t]*\n", " ", text))
 
 
 class LineFinder:
@@ -140,16 +137,19 @@ class LineFinder:
         return self._first_line + bisect_right(self._begins, begin) - 1
 
 
-def quote_names(equations: Sequence[str]) -> list[str]:
+def quote_names(path: Path, equations: Sequence[str]) -> list[str]:
     """Equations with quotes around names that hold a slash, which Vensim asks for and older files leave out.
 
     Only a name that stands on the left of an equation is taken for one; elsewhere a slash divides.
     """
-    sides = (_LEFT_SIDE.match(equation) for equation in equations)
-    names = {" ".join(side[0].split()) for side in sides if side is not None and "/" in side[0]}
-    names = {name for name in names if _SLASHED.fullmatch(name)}
+    sides = [" ".join(side[0].split()) for side in map(_LEFT_SIDE.match, equations) if side is not None]
+    names = {name for name in sides if "/" in name and _SLASHED.fullmatch(name)}
     if not names:
         return list(equations)
+    known_ids = set(map(canonical, sides))
+    for name in names:
+        if known_ids.issuperset(map(canonical, name.split("/"))):
+            raise ModelFileError(f"{path.name}: {name!r} may be a name or a quotient; put quotes around the name")
     words = sorted(names, key=len, reverse=True)
     known = "|".join(r"\s+".join(map(re.escape, name.split())) for name in words)
     pattern = re.compile(rf'"(?:\\.|[^"\\])*"|(?<![\w$])(?:{known})(?![\w$])', re.IGNORECASE)

@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from villageflow.ir.functions import arguments_of
 from villageflow.ir.model import CONTROL_IDS
 from villageflow.ir.nodes import Call, Expr, Integral, Num, Numbers, Ref, Series, Subscript, Table, Tables, Written
 from villageflow.ir.source import Macro, SourceModel, SourceVariable
 from villageflow.ir.walk import fold, nodes, rebuild
 from villageflow.lower.budget import Budget
 from villageflow.lower.faults import Faults
+from villageflow.lower.vectors import VECTOR_FUNCTIONS
 
 _MAX_DEPTH = 50
 
@@ -33,6 +35,7 @@ def expand_macros(source: SourceModel) -> SourceModel:
     if not source.macros:
         return source
     expander = _Expander(source)
+    expander.check_names()
     variables: list[SourceVariable] = []
     for variable in source.variables:
         variables += expander.variable(variable, 0)
@@ -45,10 +48,20 @@ class _Expander:
 
     def __init__(self, source: SourceModel) -> None:
         self.faults = Faults(source)
+        self._source = source
         self._budget = Budget(source)
         self._macros = {macro.id: macro for macro in source.macros}
         self._names = {variable.id for variable in source.variables}
         self._calls: Counter[str] = Counter()
+
+    def check_names(self) -> None:
+        """Which of two meanings a name has in a call must not be a guess."""
+        place = self._source.path.name
+        for name, count in Counter(macro.id for macro in self._source.macros).items():
+            if count > 1:
+                self.faults.add(f"{place}: the macro {self._macros[name].name!r} is defined twice; keep one")
+            if name in VECTOR_FUNCTIONS or arguments_of(name) is not None:
+                self.faults.add(f"{place}: the macro {self._macros[name].name!r} has the name of a function; rename it")
 
     def variable(self, owner: SourceVariable, depth: int) -> list[SourceVariable]:
         """An equation, followed by what its macro calls add."""
