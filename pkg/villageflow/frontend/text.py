@@ -27,6 +27,7 @@ EVERY_SUBSCRIPT = "every_element_of_the_dimension"
 """What stands for ``*`` between brackets: the grammar takes only names there."""
 
 _EVERY = re.compile(r"(?<=[\[,])\s*\*\s*(?=[\],])")
+_WORDS = re.compile(r'"(?:\\.|[^"\\])*"|\{[^{}]*\}|\b(?:if|then|else|mod)\b', re.IGNORECASE)
 _DOCUMENT_TYPE = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
@@ -48,7 +49,7 @@ def vensim_text(path: Path, content: bytes) -> str:
     """The equations of a Vensim file in its declared encoding (UTF-8 when none is declared), without its sketch."""
     text = _decode(path, content)
     parts = _SKETCH.split(text, maxsplit=1)
-    equations = parts[0]
+    equations = parts[0].replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in equations:
         raise ModelFileError(f"{path} holds null characters; it is not a Vensim text model")
     _check_nesting(path, equations)
@@ -104,8 +105,9 @@ def xmile_root(path: Path, content: bytes) -> etree._Element:
 
     Rewritings: a file that uses the prefix ``isee:`` without declaring it gets the declaration; variables that
     older files put straight under ``model`` move into a ``variables`` element; a range with one end gets the other;
-    a graph with points for x loses its scale; a dimension with a size gets the names of its elements; and ``*`` for
-    every element becomes a name. Comments are dropped, since the translator reads an equation only
+    a graph with points for x loses its scale; a dimension with a size gets the names of its elements; ``*`` for
+    every element becomes a name; and IF, THEN, ELSE and MOD get the case that the grammar knows. Comments, of XML and
+    in braces, are dropped, since the translator reads an equation only
     up to the first one.
     """
     if found := _DOCUMENT_TYPE.search(content):
@@ -136,7 +138,8 @@ def xmile_root(path: Path, content: bytes) -> etree._Element:
     for dimension in root.iterfind(f"{space}dimensions/{space}dim"):
         most -= _name_elements(path, dimension, space, most)
     for equation in root.iter(f"{space}eqn"):
-        equation.text = _EVERY.sub(EVERY_SUBSCRIPT, equation.text or "")
+        text = _WORDS.sub(_word, equation.text or "")
+        equation.text = _EVERY.sub(EVERY_SUBSCRIPT, text if text.strip() else equation.text or "")
     texts = {"sim_specs": ("start", "stop", "dt"), "variables": ("eqn", "inflow", "outflow", "xpts", "ypts")}
     for parent, tags in texts.items():
         for tag in tags:
@@ -147,11 +150,25 @@ def xmile_root(path: Path, content: bytes) -> etree._Element:
     return root
 
 
+def _word(match: re.Match[str]) -> str:
+    """A quoted name as it is, a blank for a comment, and the words of XMILE in the case that the grammar asks for."""
+    found = match[0]
+    if found[0] in '"{':
+        return found if found[0] == '"' else " "
+    return found.lower() if found.lower() == "mod" else found.upper()
+
+
 def _name_elements(path: Path, dimension: etree._Element, space: str, most: int) -> int:
     """A dimension with a size and no names has the elements 1, 2, ...; returns how many were added."""
-    if dimension.find(f"{space}elem") is not None or dimension.get("size") is None:
+    if dimension.get("size") is None:
         return 0
     place = f"{path}, line {dimension.sourceline}: dimension {dimension.get('name')!r}"
+    if n_named := len(dimension.findall(f"{space}elem")):
+        if dimension.get("size").strip() != str(n_named):
+            raise ModelFileError(
+                f"{place} has the size {dimension.get('size')!r:.40} and {n_named} names; they must agree"
+            )
+        return 0
     try:
         size = int(dimension.get("size"))
     except ValueError:

@@ -15,7 +15,7 @@ from villageflow.frontend.datafile import DataFiles
 from villageflow.frontend.external import ExternalFiles
 from villageflow.frontend.faults import PARSER_FAULTS, reason
 from villageflow.frontend.parsed import Parsed
-from villageflow.frontend.pysd_strict import xmile_file
+from villageflow.frontend.pysd_strict import is_translated, xmile_file
 from villageflow.frontend.pysd_syntax import Context, definition, xmile_meaning
 from villageflow.frontend.ranges import Range, most_elements, resolve_ranges
 from villageflow.frontend.text import xmile_root
@@ -25,7 +25,9 @@ from villageflow.names import canonical
 
 _REFUSED = {
     "module": "modules", "conveyor": "conveyors", "queue": "queues", "oven": "ovens", "group_by": "grouped arrays",
+    "multiplier": "flows that convert units", "leak": "leaks", "overflow": "overflows",
 }
+_KINDS = frozenset({"stock", "flow", "aux", "gf", "group"})
 
 
 class _CheckedXmileFile(xmile_file.XmileFile):  # type: ignore[misc]
@@ -57,6 +59,7 @@ def read_xmile(path: Path, content: bytes) -> Parsed:
     _refuse_constructs(path, root, space)
     _check_specs(path, specs, space)
     _check_variables(path, root, space)
+    _check_non_negative(path, root, space)
     _settle_behavior(root, space)
     _join_macro_names(root, space)
     macros = [_macro(path, root, element, space) for element in root.findall("x:macro", space)]
@@ -102,6 +105,14 @@ def _refuse_constructs(path: Path, root: etree._Element, space: dict[str, str]) 
         raise UnsupportedError(f"{path.name} holds {len(models)} models; modules are not supported")
 
 
+def _check_non_negative(path: Path, root: etree._Element, space: dict[str, str]) -> None:
+    for rule in root.iterfind(".//x:non_negative", space):
+        if (rule.text or "").strip().lower() not in ("", "true", "false"):
+            raise ModelFileError(
+                f"{path.name}, line {rule.sourceline}: <non_negative> holds {rule.text.strip()!r}; write true or false"
+            )
+
+
 def _settle_behavior(root: etree._Element, space: dict[str, str]) -> None:
     """The translator looks for ``behavior`` beside the model only, and takes ``false`` for yes."""
     for behavior in root.findall("x:model/x:behavior", space):
@@ -114,8 +125,15 @@ def _settle_behavior(root: etree._Element, space: dict[str, str]) -> None:
 
 def _check_specs(path: Path, specs: etree._Element, space: dict[str, str]) -> None:
     for tag in ("start", "stop", "dt"):
-        if specs.find(f"x:{tag}", space) is None:
-            raise ModelFileError(f"{path.name}, line {specs.sourceline}: sim_specs has no <{tag}>; state it")
+        n_found = len(specs.findall(f"x:{tag}", space))
+        if n_found != 1:
+            what = f"{n_found} <{tag}>; state it once" if n_found else f"no <{tag}>; state it"
+            raise ModelFileError(f"{path.name}, line {specs.sourceline}: sim_specs has {what}")
+    reciprocal = specs.find("x:dt", space).get("reciprocal", "false")
+    if reciprocal.strip().lower() not in ("true", "false"):
+        raise ModelFileError(
+            f"{path.name}, line {specs.sourceline}: <dt> has reciprocal={reciprocal!r}; write true or false"
+        )
     if specs.find("x:savestep", space) is not None:
         raise UnsupportedError(
             f"{path.name}, line {specs.sourceline}: sim_specs has a <savestep>, which is not supported yet; "
@@ -128,9 +146,11 @@ def _check_variables(path: Path, root: etree._Element, space: dict[str, str]) ->
     sizes = {dim.get("name"): len(dim.findall("x:elem", space)) for dim in root.findall("x:dimensions/x:dim", space)}
     for element in root.iterfind(".//x:variables/*", space):
         place, kind = f"{path.name}, line {element.sourceline}", etree.QName(element).localname
-        if kind not in ("stock", "flow", "aux", "gf"):
-            continue
         name = element.get("name", "").strip()
+        if kind not in _KINDS and etree.QName(element).namespace == space["x"]:
+            raise UnsupportedError(f"{place}: {name!r} is of the kind <{kind}>, which is not supported")
+        if kind not in _KINDS or kind == "group":
+            continue
         if not name:
             raise ModelFileError(f"{place}: a variable has no name; give it one")
         if element.find("x:init_eqn", space) is not None:
@@ -161,6 +181,8 @@ def _macro(path: Path, root: etree._Element, element: etree._Element, space: dic
     equation = element.find("x:eqn", space)
     if not name or equation is None:
         raise ModelFileError(f"{place}: a macro needs a name and an <eqn>; write them")
+    if is_translated(canonical(name), vensim=False):
+        raise ModelFileError(f"{place}: the macro {name!r} has the name of a function; rename it")
     inside = f"{{{space['x']}}}"
     whole = etree.Element(root.tag, nsmap=root.nsmap)
     whole.append(copy.deepcopy(root.find("x:sim_specs", space)))
