@@ -244,12 +244,13 @@ def step_check(
     final_time: FinalOption = None,
     method: Annotated[str | None, typer.Option(help="euler or rk4, instead of the model's.")] = None,
     halvings: Annotated[int, typer.Option(help="Most times to halve the step.")] = 8,
+    data_files: DataOption = None,
 ) -> None:
     """Halve the time step until the results no longer change; exit code 2 if they always do."""
     from villageflow.analysis.step import step_check as check
 
     result = check(
-        _model(model), dict(_values(None, set_ or [])) or None, save=_names(save), tolerance=tolerance,
+        _model(model, data_files), dict(_values(None, set_ or [])) or None, save=_names(save), tolerance=tolerance,
         time_step=time_step, final_time=final_time, method=method, halvings=halvings,
     )
     print(result)

@@ -192,6 +192,19 @@ def test_run_with_steps_of_variable_length(
     assert float(last[-1]) == pytest.approx(100 / (1 + 99 * np.exp(-5)), rel=1e-7)
 
 
+def test_every_verb_that_reads_a_model_takes_its_data(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.write_text(LOGISTIC.replace("rate= 0.5 ~", "rate ~"))
+    data = tmp_path / "rate.csv"
+    data.write_text("Time,rate\n0,0.5\n10,0.4\n")
+    for verb in ("run", "info", "step-check"):
+        assert call(monkeypatch, verb, model) == 1
+        assert "give one with data_files= (--data on the command line)" in capsys.readouterr().err
+        assert call(monkeypatch, verb, model, "--data", data) in (0, 2)
+        assert capsys.readouterr().err == ""
+
+
 def test_step_check_prints_a_table_and_tells_by_its_code(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
