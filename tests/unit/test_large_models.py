@@ -180,3 +180,15 @@ def test_what_an_element_map_is_written_out_to_is_bounded(tmp_path):
     path.write_text(vensim("D: (A1-A400) ~~|\nx[D] = Time ~~|\ny[D] = VECTOR ELM MAP(x[A1], D - 1) ~~|\n"))
     with pytest.raises(UnsupportedError, match="'vector_elm_map'; make its dimensions smaller"):
         vf.read_model(path)
+
+
+def test_quotes_that_never_close_are_refused_in_time(tmp_path):
+    path = tmp_path / "m.xmile"
+    equation = '\\"' * 60_000
+    path.write_text(XMILE.format(
+        dimensions="", rest="", variables=f'<aux name="y"><eqn>{equation}</eqn></aux>'
+    ))
+    begun = time.process_time()
+    with pytest.raises(ModelFileError, match="'y'"):
+        vf.read_model(path)
+    assert time.process_time() - begun < 5

@@ -27,7 +27,7 @@ EVERY_SUBSCRIPT = "every_element_of_the_dimension"
 """What stands for ``*`` between brackets: the grammar takes only names there."""
 
 _EVERY = re.compile(r"(?<=[\[,])\s*\*\s*(?=[\],])")
-_WORDS = re.compile(r'"(?:\\.|[^"\\])*"|\{[^{}]*\}|\b(?:if|then|else|mod)\b', re.IGNORECASE)
+_WORDS = re.compile(r'"(?:\\.|[^"\\])*(?:"|\Z)|\{[^{}]*\}|\b(?:if|then|else|mod)\b', re.IGNORECASE)
 _DOCUMENT_TYPE = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
