@@ -8,6 +8,8 @@ from runs import Floats, Mode, Runs, Series, Truth
 SHOCK = 2014.0
 WORKSHOPS, MAKERS, EATERIES = "firms[finishing]", "firms[maker]", "firms[eatery]"
 SAVED = (WORKSHOPS, MAKERS, EATERIES, "cluster_residents", "support_programme", "makers_over_former_workshops")
+# makers that make a cluster: the number of stores at which the platform's label counts a village as one (X03)
+CLUSTER = 100
 # yearly growth under which a cluster counts as no longer growing
 STILL_GROWING = 0.05
 # a time read off saved results is known to a quarter of a year; twice that counts as earlier or later
@@ -25,11 +27,11 @@ def after_shock(series: Series, name: str) -> Floats:
 
 
 def growth_ends(series: Series) -> Floats:
-    """When the makers' growth over the year ahead first falls under the limit after the year of the largest rise."""
+    """When the makers' growth over the year ahead falls under the limit for good; infinite where it has not by then."""
     makers, year = series[MAKERS], round(1 / (series.time[1] - series.time[0]))
-    rise = makers[:, year:] - makers[:, :-year]
-    past = np.arange(rise.shape[1]) > rise.argmax(axis=1)[:, None]
-    return first_time(series.time[:-year], past & (rise < STILL_GROWING * makers[:, :-year]))
+    grows = makers[:, year:] - makers[:, :-year] >= STILL_GROWING * makers[:, :-year]
+    last = grows.shape[1] - 1 - grows[:, ::-1].argmax(axis=1)
+    return np.where(grows[:, -1], np.inf, series.time[last])
 
 
 def v15_2(run: Runs) -> Truth:
@@ -63,22 +65,23 @@ def v15_5(run: Runs) -> Truth:
 
 
 def g01_1(run: Runs) -> Truth:
-    """Shaji: a tenth of the makers is there half a year before a tenth of full support, and hardly later without any;
+    """Shaji: a hundred makers are there half a year before a tenth of full support, and hardly later without any;
     with support growth ends later."""
     shaji = run.archetype("shaji")
     helped, alone = shaji(), shaji(switch_r105=0.0)
-    tenth = 0.1 * helped[MAKERS].max(axis=1, keepdims=True)
-    cluster = first_time(helped.time, helped[MAKERS] >= tenth)
+    cluster, by_itself = (first_time(series.time, series[MAKERS] >= CLUSTER) for series in (helped, alone))
     support = first_time(helped.time, helped["support_programme"] >= 0.1)
-    starts_alone = first_time(alone.time, alone[MAKERS] >= tenth) <= cluster + CLEARLY
-    return (support >= cluster + CLEARLY) & starts_alone & (growth_ends(helped) >= growth_ends(alone) + CLEARLY)
+    precedes = np.isfinite(cluster) & (support >= cluster + CLEARLY) & (by_itself <= cluster + CLEARLY)
+    ends = growth_ends(alone)
+    return precedes & np.isfinite(ends) & (growth_ends(helped) >= ends + CLEARLY)
 
 
 def g01_2(run: Runs) -> Truth:
     """Shaji: without later rules growth ends earlier and fewer makers are there at the end."""
     shaji = run.archetype("shaji")
     ruled, unruled = shaji(), shaji(switch_b93=0.0)
-    earlier = growth_ends(unruled) <= growth_ends(ruled) - CLEARLY
+    ends = growth_ends(unruled)
+    earlier = np.isfinite(ends) & (ends <= growth_ends(ruled) - CLEARLY)
     return earlier & (unruled.end(MAKERS) < ruled.end(MAKERS))
 
 
