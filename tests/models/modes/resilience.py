@@ -34,7 +34,7 @@ def year_mean(series: Series, name: str, year: int) -> Floats:
 
 
 def k04_1(run: Runs) -> Truth:
-    """More capability: a smaller drop, a faster half-recovery, a higher end; by a quarter, a quarter and 0.02 overall."""
+    """More capability: a smaller drop, a faster half-recovery, a higher end; a quarter, a quarter and 0.02 overall."""
     series = [run(normal_capability=level) for level in (0.1, 0.5, 0.9)]
     drops, halves, ends = ([of(s) for s in series] for of in (depth, half_recovery, lambda s: s.end("performance")))
     ordered = (drops[0] > drops[1]) & (drops[1] > drops[2]) & (halves[0] >= halves[1]) & (halves[1] >= halves[2])
@@ -67,8 +67,8 @@ def k04_3(run: Runs) -> Truth:
 
 
 def k04_4(run: Runs) -> Truth:
-    """The epidemic lowers listed sales of farm goods in 2020 and raises streamed ones; online sales of 2020 exceed those
-    of 2019; without sellers who turn to streams their growth is at least two points lower."""
+    """The epidemic lowers listed sales of farm goods in 2020 and raises streamed ones; online sales of 2020 exceed
+    those of 2019; without sellers who turn to streams their growth is at least two points lower."""
     live, calm, listed = run(), run(shock_size=0.0), run(live_channel_open=0.0)
     struck = year_mean(live, "listed_farm_sales", 2020) < year_mean(calm, "listed_farm_sales", 2020)
     taken = year_mean(live, "streamed_farm_sales", 2020) > year_mean(calm, "streamed_farm_sales", 2020)

@@ -6,12 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 from modes import resilience as modes
-from runs import Floats, Runs
+from runs import Floats, Runs, Series
 
-OUTCOMES = [
+Balance = tuple[Floats, Floats, Floats]
+
+OUTCOMES = (
     "performance", "performance_loss", "expectations", "shock_exposure", "monitoring", "buffer", "adjusted_ways",
-    "adaptation_experience", "transformation_level", "digital_capability", "share_of_live_shoppers", "online_farm_sales",
-]  # fmt: skip
+    "adaptation_experience", "transformation_level", "digital_capability", "share_of_live_shoppers",
+    "online_farm_sales",
+)
+SIGNED = ()
 EXTREMES = [
     {"shock_size": 0.0}, {"shock_size": 1.0}, {"shock_length": 0.0}, {"shock_length": 5e5}, {"shock_start": 2016.0},
     {"shock_size": 1.0, "shock_length": 20.0, "normal_capability": 0.0, "normal_buffer": 0.0},
@@ -35,55 +39,31 @@ EXTREMES = [
 ]  # fmt: skip
 
 
-def _values(ds, name: str) -> Floats:
-    return ds[name].values
-
-
-def _cumulated(ds, name: str) -> Floats:
-    """Integral of a flow by Euler's rule from the first saved time."""
-    flow = _values(ds, name)
-    total = np.cumsum(flow[:, :-1], axis=1) * ds.attrs["time_step"]
-    return np.concatenate([np.zeros_like(flow[:, :1]), total], axis=1)
-
-
-def _change(ds, name: str) -> Floats:
-    return _values(ds, name) - _values(ds, name)[:, :1]
-
-
-def goods(ds) -> tuple[Floats, Floats, Floats]:
+def goods(run: Series, step: float) -> Balance:
     """What is produced, and what comes from outside where loop B42 is off, is delivered or added to buffers."""
-    made = _cumulated(ds, "production") + _cumulated(ds, "outside_help")
-    return made, _cumulated(ds, "supply") + _change(ds, "buffer"), made
+    made = run.integral("production", step) + run.integral("outside_help", step)
+    return made, run.integral("supply", step) + run.change("buffer"), made
 
 
-def loss(ds) -> tuple[Floats, Floats, Floats]:
+def loss(run: Series, step: float) -> Balance:
     """The loss of production is what shocks took less what was made good."""
-    return (
-        _change(ds, "performance_loss"),
-        _cumulated(ds, "losses") - _cumulated(ds, "recovery"),
-        _cumulated(ds, "losses") + 1,
-    )
+    taken = run.integral("losses", step)
+    return run.change("performance_loss"), taken - run.integral("recovery", step), taken + 1
 
 
-def capability(ds) -> tuple[Floats, Floats, Floats]:
+def capability(run: Series, step: float) -> Balance:
     """Capability changes by what is gained and by the share that decays."""
-    from villageflow import library
-
-    constant = library.read("resilience").constants["capability_decay"]
-    decay = ds["capability_decay"].values[:, None] if "capability_decay" in ds.coords else constant
-    steps = _values(ds, "capability_gain") - decay * _values(ds, "digital_capability")
-    total = np.cumsum(steps[:, :-1], axis=1) * ds.attrs["time_step"]
-    gained = _cumulated(ds, "capability_gain") + 1
-    return _change(ds, "digital_capability"), np.concatenate([np.zeros_like(total[:, :1]), total], axis=1), gained
+    gained, held = run.integral("capability_gain", step), run.integral("digital_capability", step)
+    return run.change("digital_capability"), gained - run["capability_decay"][:, None] * held, gained + 1
 
 
-def sales(ds) -> tuple[Floats, Floats, Floats]:
+def sales(run: Series, step: float) -> Balance:
     """Listed and streamed sales are all online sales of farm goods."""
-    parts = _values(ds, "listed_farm_sales") + _values(ds, "streamed_farm_sales")
-    return parts, _values(ds, "online_farm_sales"), parts
+    parts = run["listed_farm_sales"] + run["streamed_farm_sales"]
+    return parts, run["online_farm_sales"], parts
 
 
-CONSERVED = {"goods": goods, "loss": loss, "capability": capability, "sales": sales}
+CONSERVED = (goods, loss, capability, sales)
 
 
 def _off(run: Runs, mode: Callable[[Runs], object], **changes: float) -> bool:

@@ -6,13 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 from modes import workshop_cluster as modes
-from runs import Floats, Runs
+from runs import Floats, Runs, Series
 
-KINDS = ("finishing", "maker", "supplier", "eatery")
-OUTCOMES = [
-    "firms[finishing]", "firms[maker]", "firms[supplier]", "firms[eatery]", "free_workers", "cluster_residents",
-    "price_cutting", "market_rules", "support_programme", "unit_cost_index", "cluster_sales", "cluster_profit",
-]  # fmt: skip
+Balance = tuple[Floats, Floats, Floats]
+
+OUTCOMES = (
+    "firms", "free_workers", "cluster_residents", "price_cutting", "market_rules", "support_programme",
+    "unit_cost_index", "cluster_skill", "rival_sellers", "cluster_sales", "cluster_profit",
+)
+SIGNED = ("perceived_firm_profit",)
+FINISHING, MAKER = 0, 1
 EXTREMES = [
     {"order_shock_depth": 0.0}, {"order_shock_depth": 1.0}, {"order_shock_length": 0.0}, {"order_shock_length": 5e7},
     {"initial_firms[finishing]": 0.0}, {"initial_firms[finishing]": 9e8}, {"initial_firms[eatery]": 0.0},
@@ -34,73 +37,48 @@ EXTREMES = [
 ]  # fmt: skip
 
 
-def _values(ds, name: str) -> Floats:
-    return ds[name].values
-
-
-def _constant(ds, name: str) -> Floats:
-    """A constant or an array of constants, shaped to go with (member, time, kind)."""
-    from villageflow import library
-
-    known = library.read("workshop_cluster").constants
-    ids = [f"{name}[{kind}]" for kind in KINDS] if f"{name}[maker]" in known else [name]
-    columns = [ds[i].values if i in ds.coords else np.full(ds.sizes["member"], float(known[i])) for i in ids]
-    table = np.stack(columns, axis=-1)[:, None, :]
-    return table if len(ids) > 1 else table[..., 0]
-
-
-def _cumulated(ds, name: str) -> Floats:
-    """Integral of a flow by Euler's rule from the first saved time."""
-    flow = _values(ds, name)
-    total = np.cumsum(flow[:, :-1], axis=1) * ds.attrs["time_step"]
-    return np.concatenate([np.zeros_like(flow[:, :1]), total], axis=1)
-
-
-def _change(ds, name: str) -> Floats:
-    return _values(ds, name) - _values(ds, name)[:, :1]
-
-
-def persons(ds) -> tuple[Floats, Floats, Floats]:
+def persons(run: Series, step: float) -> Balance:
     """Persons in and outside the cluster are always the same persons."""
-    total = _values(ds, "cluster_residents") + _values(ds, "workers_elsewhere")
+    total = run["cluster_residents"] + run["workers_elsewhere"]
     return total, np.repeat(total[:, :1], total.shape[1], axis=1), total
 
 
-def residents(ds) -> tuple[Floats, Floats, Floats]:
+def residents(run: Series, step: float) -> Balance:
     """Residents change by arrivals and departures only, whatever firms open, close or change."""
-    moved = _cumulated(ds, "arrivals") - _cumulated(ds, "departures")
-    return _change(ds, "cluster_residents"), moved, _values(ds, "cluster_residents")
+    moved = run.integral("arrivals", step) - run.integral("departures", step)
+    return run.change("cluster_residents"), moved, run["cluster_residents"]
 
 
-def firms(ds) -> tuple[Floats, Floats, Floats]:
+def firms(run: Series, step: float) -> Balance:
     """Firms of each kind change by openings, changes of kind and closures."""
-    flows = (_cumulated(ds, f"firm_{name}") for name in ("openings", "upgrades"))
-    return _change(ds, "firms"), sum(flows) - _cumulated(ds, "firm_closures"), _cumulated(ds, "firm_openings") + 1
+    came = run.integral("firm_openings", step) + run.integral("firm_upgrades", step)
+    return run.change("firms"), came - run.integral("firm_closures", step), run.integral("firm_openings", step) + 1
 
 
-def piecework(ds) -> tuple[Floats, Floats, Floats]:
+def piecework(run: Series, step: float) -> Balance:
     """What the market gives out is what workshops here and elsewhere get."""
-    here = _values(ds, "firms")[:, :, 0] * _values(ds, "firm_revenue")[:, :, 0]
-    given, routing = _values(ds, "market_piecework"), _values(ds, "order_routing")
-    rivals = _constant(ds, "rival_workshops")
-    elsewhere = given * rivals / (_values(ds, "firms")[:, :, 0] * routing + rivals)
-    return here + elsewhere, given, given
+    workshops, given = run["firms"][:, :, FINISHING], run["market_piecework"]
+    rivals = run["rival_workshops"][:, None]
+    elsewhere = given * rivals / (workshops * run["order_routing"] + rivals)
+    return workshops * run["firm_revenue"][:, :, FINISHING] + elsewhere, given, given
 
 
-def money_of_makers(ds) -> tuple[Floats, Floats, Floats]:
+def money_of_makers(run: Series, step: float) -> Balance:
     """Sales of makers pay goods, delivery, running cost and profit."""
-    makers, volume = _values(ds, "firms")[:, :, 1], _values(ds, "sales_volume")
-    running = _constant(ds, "running_cost")[:, :, 1] * _values(ds, "rent_level")
-    delivery = volume * _values(ds, "variable_cost_rate").reshape(ds.sizes["member"], -1)
-    paid = _values(ds, "goods_bought") + makers * (delivery + running + _values(ds, "firm_profit")[:, :, 1])
-    sales = makers * _values(ds, "firm_revenue")[:, :, 1]
-    return paid, sales, paid
+    makers, volume = run["firms"][:, :, MAKER], run["sales_volume"]
+    delivery = volume * run["variable_cost_rate"].reshape(len(volume), -1)
+    each = delivery + run["running_outlay"][:, :, MAKER] + run["firm_profit"][:, :, MAKER]
+    paid = run["goods_bought"] + makers * each
+    return paid, makers * run["firm_revenue"][:, :, MAKER], np.abs(paid) + makers * volume
 
 
-CONSERVED = {
-    "persons": persons, "residents": residents, "firms": firms, "piecework": piecework,
-    "money of makers": money_of_makers,
-}  # fmt: skip
+def money_of_the_cluster(run: Series, step: float) -> Balance:
+    """Profit of all firms is the sum over kinds of firms times profit."""
+    parts = (run["firms"] * run["firm_profit"]).sum(axis=2)
+    return parts, run["cluster_profit"], np.abs(run["firms"] * run["firm_profit"]).sum(axis=2)
+
+
+CONSERVED = (persons, residents, firms, piecework, money_of_makers, money_of_the_cluster)
 
 
 def _off(run: Runs, mode: Callable[[Runs], object], **changes: float) -> bool:
