@@ -58,7 +58,6 @@ def test_priors_fit_their_model(name):
     model = library.read(name)
     design = as_design(vf.Design.lhs(priors, n=8, seed=1), model)
     assert len(design.table.columns) == len(priors)
-    assert priors["name"].map(lambda written: vf.library.read(name).constants[written]).notna().all()
 
 
 @pytest.mark.parametrize("name", library.names())
