@@ -16,14 +16,13 @@ YEARLY = 9e6
 # levers of the three recommendations
 UPSKILLING, STRUCTURE, INCLUSION = "upskilling", "structure", "inclusion"
 THREE = (UPSKILLING, STRUCTURE, INCLUSION)
-PROGRAMME = (*THREE, "exemplars", "contract")
-ACCESS_ALONE = {f"county_budget[{lever}]": 0.0 for lever in PROGRAMME}
+ACCESS_ALONE = {"own_programme": 0.0}
 START, END = 2006.0, 2009.0
 # a level counts as low or high by the confidence that the merchants in sight give
 LOW, HIGH = 0.1, 0.5
 SAVED = (
     "online_merchants", "uptake", "confidence_seen", "low_income_residents", "bottleneck_shift", "competition",
-    "community_trust", "residents", "farmer_share_of_residents", "young_away_share", "online_villages", "online_sales",
+    "community_trust", "residents", "farmer_share_of_residents", "young_away_share", "online_villages", "county_sales",
     "openings[independent]", "openings[enlisted]",
 )  # fmt: skip
 
@@ -61,7 +60,7 @@ def k01_2(run: Runs) -> Truth:
     county = run.archetype("suichang")()
     start = (np.abs(county["residents"][:, 0] / 50000 - 1) < 0.01) & (county["farmer_share_of_residents"][:, 0] > 0.7)
     start &= county["low_income_residents"][:, 0] > 18000
-    return start & (county.at("online_villages", 2020) > 10) & (county.at("online_sales", 2020) > 1.1e8)
+    return start & (county.at("online_villages", 2020) > 10) & (county.at("county_sales", 2020) > 1.1e8)
 
 
 def best_lag(cause: Floats, effect: Floats) -> Floats:
@@ -116,7 +115,7 @@ def k02_2(run: Runs) -> Truth:
         for service in ("basic capacity", "advanced capacity"):
             grant = {f"lever_start[{service}]": start, f"lever_length[{service}]": 1.0}
             more = run({f"policy_budget[{service}]": 0.5e6, **grant})
-            gain[when, service] = (more["online_sales"] - base["online_sales"])[np.arange(len(run)), at]
+            gain[when, service] = (more["county_sales"] - base["county_sales"])[np.arange(len(run)), at]
     little = gain["before", "advanced capacity"] < 0.1 * gain["before", "basic capacity"]
     return inside & little & (gain["after", "advanced capacity"] > gain["after", "basic capacity"])
 
