@@ -63,7 +63,7 @@ EXPECTED = {
     ),
     "without money nothing is spent": lambda run: run(own_programme=0.0).end("programme_spending")[0] == 0,
     "budgets are spent in full": lambda run: (
-        abs(run().end("programme_spending")[0] / (5 * 3 * 9e6) - 1) < 1e-9
+        abs(run().end("programme_spending")[0] / (5 * 3 * 6e6) - 1) < 1e-9
     ),
     "shares do not depend on the size of the county": same_shares,
 }
