@@ -231,19 +231,32 @@ def test_integration_error(name, against):
 
 
 def test_a_name_means_one_thing_in_the_family():
-    """A name in two models, or in a shared core, has the same equation and documentation; constants the same unit."""
+    """A name in two models, or in a shared core, has the same equation and documentation; constants the same unit.
+
+    The ports of a core, which it reads and each model supplies, share the unit.
+    """
     cores = {path.stem: path.read_text(encoding="utf-8") for path in (library.folder() / "submodels").glob("*.mdl")}
     texts = {**{name: file_text(name) for name in NAMES}, **cores}
+    ports = set().union(*map(ports_of, cores.values()))
     seen: dict[str, tuple[str, str, str, str]] = {}
     for source, text in texts.items():
         for variable, equation, unit, words in blocks(text):
             is_constant = re.fullmatch(r"[-+0-9.eE]+", equation) is not None
             meaning = ("constant", unit, "") if is_constant else (equation, unit, words)
+            if variable.partition("[")[0] in ports:
+                meaning = ("port", unit, "")
             if variable.isupper():
                 continue
             if variable in seen:
                 assert seen[variable][1:] == meaning, (variable, source, seen[variable][0])
             seen.setdefault(variable, (source, *meaning))
+
+
+def ports_of(core: str) -> set[str]:
+    """Names that a core reads and does not define."""
+    own = {name.partition("[")[0] for name, *_ in blocks(core)}
+    text = ",".join(re.sub(r"\[[^\]]*\]", "", equation) for _, equation, _, _ in blocks(core))
+    return {word.strip() for word in re.split(r"[-+*/^(),<>=]", text)} - own
 
 
 def test_a_core_occurs_whole():
