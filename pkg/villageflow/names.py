@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+_SUBSCRIPTS = re.compile(r"\[.*?\]")
 _SEPARATORS = re.compile(r"[\s_]+")
 
 
@@ -35,6 +36,11 @@ def canonical(name: str) -> str:
 def scalar_id(name: str, elements: Sequence[str]) -> str:
     """The identifier of one element of an array, such as ``population[young,female]``; `name` itself for a scalar."""
     return f"{name}[{','.join(elements)}]" if elements else name
+
+
+def array_of(identifier: str) -> str:
+    """An identifier without its subscripts: equal for the elements of an array, and for what lowering adds to them."""
+    return _SUBSCRIPTS.sub("", identifier)
 
 
 def variable_id(name: str, element: str = "") -> str:

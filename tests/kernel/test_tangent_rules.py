@@ -84,7 +84,7 @@ def call(name, n_operands):
 
 
 def test_every_operation_has_a_rule():
-    held = {*UNARY, *BINARY, *TERNARY, *LISTED, "TABLE", "UNIFORM", "GIVEN"} - {"COPY"}
+    held = {*UNARY, *BINARY, *TERNARY, *LISTED, "TABLE", "UNIFORM", "GIVEN"} - {"COPY", "SUM", "GATHER"}
     assert set(RULES) == held, "an operation has no rule in program/tangent_rules.py, or a rule has no operation"
     assert set(SMOOTH) | OTHERS == held, "an operation is not differentiated in this file"
 

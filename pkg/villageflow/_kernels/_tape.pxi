@@ -2,8 +2,9 @@
 
 Layers: one function for each operation over a block -> `execute`, which runs a segment -> `run`, the time loop
 -> `run_block`, which only unpacks arrays and releases the interpreter lock. Registers are rows of `n` doubles, the
-member is the fast axis, so that every operation is a loop the compiler turns into vector instructions. A program is
-proved valid when it is built (`program.Program`), so nothing is checked here.
+member is the fast axis, so that every operation is a loop the compiler turns into vector instructions. One member
+alone has registers of one double: there an operation over `count` neighbouring registers is one such loop. A program
+is proved valid when it is built (`program.Program`), so nothing is checked here.
 
 Bits: no contraction, no fast-math, no library function that is not exactly rounded; every member's arithmetic is the
 same whatever block it is in. MIN and MAX return the second operand when both are equal and pass on what is not a
@@ -232,6 +233,21 @@ cdef void price(double* d, const double* registers, Py_ssize_t stride, const int
     for i in range(n):
         d[i] = allocation_price(registers + i, stride, slots, n_slots)
 
+cdef void total(Out d, const double* registers, Py_ssize_t stride, const int* slots, int n_slots, int n) noexcept nogil:
+    cdef int i, j
+    for i in range(n):
+        d[i] = registers[slots[0] * stride + i]
+    for j in range(1, n_slots):
+        for i in range(n):
+            d[i] = d[i] + registers[slots[j] * stride + i]
+
+cdef void gather(double* d, const double* registers, Py_ssize_t stride, const int* slots, int n_slots,
+                 int n) noexcept nogil:
+    cdef int i, j
+    for j in range(n_slots):
+        for i in range(n):
+            d[j * stride + i] = registers[slots[j] * stride + i]
+
 cdef void distribution(Out d, In x, In a, In b, int n, double (*function)(double, double, double) noexcept nogil
                        ) noexcept nogil:
     cdef int i
@@ -311,88 +327,94 @@ cdef void execute(const Tape* tape, int segment, double* registers, Py_ssize_t s
                   const double* scalar, bint first_stage) noexcept nogil:
     """Run one segment over registers of `n` members, `stride` apart."""
     cdef Py_ssize_t row
+    cdef int r
+    cdef bint alone = stride == 1  # one member: neighbouring registers are neighbouring numbers
     cdef const int* at
-    cdef int op, t
-    cdef double* d
-    cdef double* a
-    cdef double* b
-    cdef double* c
     for row in range(tape.bounds[segment], tape.bounds[segment + 1]):
-        at = tape.code + 5 * row
-        op = at[0]
-        d = registers + at[1] * stride
-        a = registers + at[2] * stride
-        b = registers + at[3] * stride
-        c = registers + at[4] * stride
-        if op >= FIRST_PAIR: pair(at, d, a, b, c, n, scalar)
-        elif op == OP_ADD: add(d, a, b, n)
-        elif op == OP_MULTIPLY: multiply(d, a, b, n)
-        elif op == OP_SUBTRACT: subtract(d, a, b, n)
-        elif op == OP_DIVIDE: divide(d, a, b, n)
-        elif op == OP_ADD_VS: add_vs(d, a, scalar[at[3]], n)
-        elif op == OP_MULTIPLY_VS: multiply_vs(d, a, scalar[at[3]], n)
-        elif op == OP_SUBTRACT_VS: subtract_vs(d, a, scalar[at[3]], n)
-        elif op == OP_SUBTRACT_SV: subtract_sv(d, scalar[at[2]], b, n)
-        elif op == OP_DIVIDE_VS: divide_vs(d, a, scalar[at[3]], n)
-        elif op == OP_DIVIDE_SV: divide_sv(d, scalar[at[2]], b, n)
-        elif op == OP_POWER: vpow_block(d, a, b, n)
-        elif op == OP_EXP: vexp_block(d, a, n)
-        elif op == OP_LN: vlog_block(d, a, n)
-        elif op == OP_MIN: minimum(d, a, b, n)
-        elif op == OP_MIN_VS: minimum_vs(d, a, scalar[at[3]], n)
-        elif op == OP_MIN_SV: minimum_sv(d, scalar[at[2]], b, n)
-        elif op == OP_MAX: maximum(d, a, b, n)
-        elif op == OP_MAX_VS: maximum_vs(d, a, scalar[at[3]], n)
-        elif op == OP_MAX_SV: maximum_sv(d, scalar[at[2]], b, n)
-        elif op == OP_TABLE:
-            t = at[3]
-            table(d, a, tape.table_points + 3 * tape.table_offsets[t],
-                  tape.table_offsets[t + 1] - tape.table_offsets[t], tape.table_below[t], n)
-        elif op == OP_IF_THEN_ELSE: if_then_else(d, a, b, c, n)
-        elif op == OP_LESS: less(d, a, b, n)
-        elif op == OP_LESS_VS: less_vs(d, a, scalar[at[3]], n)
-        elif op == OP_LESS_EQUAL: less_equal(d, a, b, n)
-        elif op == OP_LESS_EQUAL_VS: less_equal_vs(d, a, scalar[at[3]], n)
-        elif op == OP_GREATER: less(d, b, a, n)
-        elif op == OP_GREATER_VS: greater_vs(d, a, scalar[at[3]], n)
-        elif op == OP_GREATER_EQUAL: less_equal(d, b, a, n)
-        elif op == OP_GREATER_EQUAL_VS: greater_equal_vs(d, a, scalar[at[3]], n)
-        elif op == OP_EQUAL: equal(d, a, b, n)
-        elif op == OP_NOT_EQUAL: not_equal(d, a, b, n)
-        elif op == OP_AND: logical_and(d, a, b, n)
-        elif op == OP_OR: logical_or(d, a, b, n)
-        elif op == OP_NOT: logical_not(d, a, n)
-        elif op == OP_XIDZ: xidz(d, a, b, c, n)
-        elif op == OP_NEGATIVE: negative(d, a, n)
-        elif op == OP_ABS: absolute(d, a, n)
-        elif op == OP_SQRT: square_root(d, a, n)
-        elif op == OP_INTEGER: integer(d, a, n)
-        elif op == OP_MODULO: modulo(d, a, b, n)
-        elif op == OP_SIN: vsin_block(d, a, n)
-        elif op == OP_COS: vcos_block(d, a, n)
-        elif op == OP_TAN: vtan_block(d, a, n)
-        elif op == OP_ARCSIN: vasin_block(d, a, n)
-        elif op == OP_ARCCOS: vacos_block(d, a, n)
-        elif op == OP_ARCTAN: vatan_block(d, a, n)
-        elif op == OP_SINH: vsinh_block(d, a, n)
-        elif op == OP_COSH: vcosh_block(d, a, n)
-        elif op == OP_TANH: vtanh_block(d, a, n)
-        elif op == OP_ALLOCATION_SHARE: share(d, a, b, n)
-        elif op == OP_ALLOCATION_PRICE: price(d, registers, stride, tape.lists + at[2], at[3], n)
-        elif op == OP_COPY: copy(d, a, n)
-        elif op == OP_FILL: fill(d, scalar[at[2]], n)
-        elif op == OP_UNIFORM:
-            philox_block(d, a, tape.noise.members, tape.noise.step, tape.noise.keys + 2 * at[3], n)
-        elif op == OP_GIVEN: given(d, tape.noise, at[2], n)
-        elif op == OP_NORMAL_PROBABILITY: vnormal_probability_block(d, a, n)
-        elif op == OP_NORMAL_QUANTILE: vnormal_quantile_block(d, a, n)
-        elif op == OP_COUNT_PROBABILITY: distribution(d, a, b, c, n, vcount_probability)
-        elif op == OP_COUNT_QUANTILE: distribution(d, a, b, c, n, vcount_quantile)
-        elif op == OP_BETA_PROBABILITY: distribution(d, a, b, c, n, vbeta_probability)
-        elif op == OP_BETA_QUANTILE: distribution(d, a, b, c, n, vbeta_quantile)
-        elif op == OP_HOLD:
-            if first_stage:
-                hold(d, a, b, n)
+        at = tape.code + 6 * row
+        for r in range(1 if alone else at[5]):
+            operate(tape, at, registers, registers + r * stride, stride, at[5] if alone else n, scalar, first_stage)
+
+
+cdef void operate(const Tape* tape, const int* at, const double* registers, double* origin, Py_ssize_t stride, int n,
+                  const double* scalar, bint first_stage) noexcept nogil:
+    """One operation over `n` numbers of registers that are counted from `origin`."""
+    cdef int t, op = at[0]
+    cdef double* d = origin + at[1] * stride
+    cdef double* a = origin + at[2] * stride
+    cdef double* b = origin + at[3] * stride
+    cdef double* c = origin + at[4] * stride
+    if op >= FIRST_PAIR: pair(at, d, a, b, c, n, scalar)
+    elif op == OP_ADD: add(d, a, b, n)
+    elif op == OP_MULTIPLY: multiply(d, a, b, n)
+    elif op == OP_SUBTRACT: subtract(d, a, b, n)
+    elif op == OP_DIVIDE: divide(d, a, b, n)
+    elif op == OP_ADD_VS: add_vs(d, a, scalar[at[3]], n)
+    elif op == OP_MULTIPLY_VS: multiply_vs(d, a, scalar[at[3]], n)
+    elif op == OP_SUBTRACT_VS: subtract_vs(d, a, scalar[at[3]], n)
+    elif op == OP_SUBTRACT_SV: subtract_sv(d, scalar[at[2]], b, n)
+    elif op == OP_DIVIDE_VS: divide_vs(d, a, scalar[at[3]], n)
+    elif op == OP_DIVIDE_SV: divide_sv(d, scalar[at[2]], b, n)
+    elif op == OP_POWER: vpow_block(d, a, b, n)
+    elif op == OP_EXP: vexp_block(d, a, n)
+    elif op == OP_LN: vlog_block(d, a, n)
+    elif op == OP_MIN: minimum(d, a, b, n)
+    elif op == OP_MIN_VS: minimum_vs(d, a, scalar[at[3]], n)
+    elif op == OP_MIN_SV: minimum_sv(d, scalar[at[2]], b, n)
+    elif op == OP_MAX: maximum(d, a, b, n)
+    elif op == OP_MAX_VS: maximum_vs(d, a, scalar[at[3]], n)
+    elif op == OP_MAX_SV: maximum_sv(d, scalar[at[2]], b, n)
+    elif op == OP_TABLE:
+        t = at[3]
+        table(d, a, tape.table_points + 3 * tape.table_offsets[t],
+              tape.table_offsets[t + 1] - tape.table_offsets[t], tape.table_below[t], n)
+    elif op == OP_IF_THEN_ELSE: if_then_else(d, a, b, c, n)
+    elif op == OP_LESS: less(d, a, b, n)
+    elif op == OP_LESS_VS: less_vs(d, a, scalar[at[3]], n)
+    elif op == OP_LESS_EQUAL: less_equal(d, a, b, n)
+    elif op == OP_LESS_EQUAL_VS: less_equal_vs(d, a, scalar[at[3]], n)
+    elif op == OP_GREATER: less(d, b, a, n)
+    elif op == OP_GREATER_VS: greater_vs(d, a, scalar[at[3]], n)
+    elif op == OP_GREATER_EQUAL: less_equal(d, b, a, n)
+    elif op == OP_GREATER_EQUAL_VS: greater_equal_vs(d, a, scalar[at[3]], n)
+    elif op == OP_EQUAL: equal(d, a, b, n)
+    elif op == OP_NOT_EQUAL: not_equal(d, a, b, n)
+    elif op == OP_AND: logical_and(d, a, b, n)
+    elif op == OP_OR: logical_or(d, a, b, n)
+    elif op == OP_NOT: logical_not(d, a, n)
+    elif op == OP_XIDZ: xidz(d, a, b, c, n)
+    elif op == OP_NEGATIVE: negative(d, a, n)
+    elif op == OP_ABS: absolute(d, a, n)
+    elif op == OP_SQRT: square_root(d, a, n)
+    elif op == OP_INTEGER: integer(d, a, n)
+    elif op == OP_MODULO: modulo(d, a, b, n)
+    elif op == OP_SIN: vsin_block(d, a, n)
+    elif op == OP_COS: vcos_block(d, a, n)
+    elif op == OP_TAN: vtan_block(d, a, n)
+    elif op == OP_ARCSIN: vasin_block(d, a, n)
+    elif op == OP_ARCCOS: vacos_block(d, a, n)
+    elif op == OP_ARCTAN: vatan_block(d, a, n)
+    elif op == OP_SINH: vsinh_block(d, a, n)
+    elif op == OP_COSH: vcosh_block(d, a, n)
+    elif op == OP_TANH: vtanh_block(d, a, n)
+    elif op == OP_ALLOCATION_SHARE: share(d, a, b, n)
+    elif op == OP_ALLOCATION_PRICE: price(d, registers, stride, tape.lists + at[2], at[3], n)
+    elif op == OP_SUM: total(d, registers, stride, tape.lists + at[2], at[3], n)
+    elif op == OP_GATHER: gather(d, registers, stride, tape.lists + at[2], at[3], n)
+    elif op == OP_COPY: copy(d, a, n)
+    elif op == OP_FILL: fill(d, scalar[at[2]], n)
+    elif op == OP_UNIFORM:
+        philox_block(d, a, tape.noise.members, tape.noise.step, tape.noise.keys + 2 * at[3], n)
+    elif op == OP_GIVEN: given(d, tape.noise, at[2], n)
+    elif op == OP_NORMAL_PROBABILITY: vnormal_probability_block(d, a, n)
+    elif op == OP_NORMAL_QUANTILE: vnormal_quantile_block(d, a, n)
+    elif op == OP_COUNT_PROBABILITY: distribution(d, a, b, c, n, vcount_probability)
+    elif op == OP_COUNT_QUANTILE: distribution(d, a, b, c, n, vcount_quantile)
+    elif op == OP_BETA_PROBABILITY: distribution(d, a, b, c, n, vbeta_probability)
+    elif op == OP_BETA_QUANTILE: distribution(d, a, b, c, n, vbeta_quantile)
+    elif op == OP_HOLD:
+        if first_stage:
+            hold(d, a, b, n)
 
 
 # --------------------------------------------------------------------------------------------- time loop
@@ -424,7 +446,24 @@ cdef void stage(const Tape* tape, const Grid* grid, double* registers, Py_ssize_
     execute(tape, 3, registers, stride, n, scalar, offset == 0.0)
 
 
-cdef void euler(Out x, In flow, double step, int n) noexcept nogil:
+cdef void euler(const States* states, const Grid* grid, double* registers, Py_ssize_t stride, int n) noexcept nogil:
+    cdef int count, j = 0
+    while j < states.n_stocks:
+        count = neighbours(states, j) if stride == 1 else 1
+        proceed(registers + states.stock[j] * stride, registers + states.flow[j] * stride, grid.step, n * count)
+        j += count
+
+
+cdef int neighbours(const States* states, int j) noexcept nogil:
+    """How many stocks from stock `j` on have registers that follow each other, and their flows too."""
+    cdef int count = 1
+    while (j + count < states.n_stocks and states.stock[j + count] == states.stock[j] + count
+           and states.flow[j + count] == states.flow[j] + count):
+        count += 1
+    return count
+
+
+cdef void proceed(Out x, In flow, double step, int n) noexcept nogil:
     cdef int i
     for i in range(n):
         x[i] = x[i] + step * flow[i]
@@ -607,8 +646,7 @@ cdef long long run(const Tape* tape, const States* states, const Grid* grid, con
         if grid.rk4:
             runge_kutta(tape, grid, states, registers, stride, n, scalar, work, k)
         else:
-            for j in range(states.n_stocks):
-                euler(registers + states.stock[j] * stride, registers + states.flow[j] * stride, grid.step, n)
+            euler(states, grid, registers, stride, n)
         for j in range(states.n_non_negative):
             not_below_zero(registers + states.non_negative[2 * j] * stride,
                            registers + states.non_negative[2 * j + 1] * stride, n)

@@ -124,9 +124,9 @@ def _report(settings: RunSettings, done: int, total: int) -> None:
 
 
 def register_width(n_members: int, settings: RunSettings) -> int:
-    """Doubles from one register to the next: members of a block, up to a whole number of cache lines."""
+    """Doubles from one register to the next: members of a block, up to a whole number of cache lines; 1 for one."""
     width = min(settings.block, max(n_members, 1))
-    return -(-width // _ALIGN) * _ALIGN
+    return -(-width // _ALIGN) * _ALIGN if width > 1 else 1
 
 
 class _BlockRunner:

@@ -7,17 +7,17 @@ from functools import lru_cache
 
 import numpy as np
 
-from villageflow.errors import DesignError, UnsupportedError, did_you_mean
+from villageflow.errors import DesignError, did_you_mean
 from villageflow.ir.model import Kind, Model
-from villageflow.program.events import Breaks, Event
-from villageflow.program.fuse import pair, pairs, side_by_side
-from villageflow.program.graph import Graph, Rate, Value, build_graph
-from villageflow.program.opcodes import CODES, LISTED, SCALAR_VECTOR, SWAPPED, TERNARY, VECTOR_SCALAR
+from villageflow.program.events import Breaks
+from villageflow.program.fuse import operations
+from villageflow.program.graph import Graph, Rate, build_graph
+from villageflow.program.needs import Needs
+from villageflow.program.opcodes import CODES, LISTED, OPERANDS, for_kinds
 from villageflow.program.program import SCALARS, SEGMENTS, Clock, Program
+from villageflow.program.strips import Strip, in_strips, one_by_one
 from villageflow.program.tables import pack_tables
 from villageflow.program.tangent import differentiate, tangent_name
-
-_LEAVES = ("parameter", "stock", "delay")
 
 
 def compile_model(
@@ -120,94 +120,29 @@ class _Emitter:
 
     def __init__(self, graph: Graph, varied: tuple[str, ...], saves: tuple[str, ...]) -> None:
         self.graph, self.varied, self.saves = graph, varied, saves
-        self.code: dict[str, list[tuple[int, int, int, int, int]]] = {name: [] for name in SEGMENTS}
+        self.needs = Needs(graph, saves)
+        self.code: dict[str, list[tuple[int, ...]]] = {name: [] for name in SEGMENTS}
         self.scalars: list[float] = [0.0] * len(SCALARS)
         self.scalar_slot: dict[int, int] = {}
         self.vector_slot: dict[int, int] = {}
-        self.filled: dict[int, int] = {}
+        self.filled: dict[tuple[int, ...], int] = {}
+        self.gathered: dict[tuple[int, ...], int] = {}
         self.streams: dict[str, int] = {}
         self.given: dict[str, int] = {}
         self.n_vectors = 0
-        self.free: list[int] = []
+        self.free: dict[int, list[int]] = {}
         self.lists: list[int] = []
-        self.events: list[Event] = []
-        self.event_values: list[int] = []
-
-    # -- what is needed ---------------------------------------------------------------------------
-
-    def _reach(self, roots: list[int], stop: set[int]) -> set[int]:
-        seen: set[int] = set()
-        todo = [root for root in roots if root not in stop]
-        while todo:
-            index = todo.pop()
-            if index not in seen:
-                seen.add(index)
-                todo.extend(i for i in self.graph.values[index].operands if i not in seen and i not in stop)
-        return seen
-
-    def _select(self) -> None:
-        """Stocks, holds and delays that the saved variables depend on, and the values of each segment."""
-        graph = self.graph
-        roots = [graph.step[name] for name in self.saves]
-        flows = [graph.flows[name] for name in graph.model.stocks] if graph.adaptive else []
-        stocks: set[str] = set(graph.model.stocks) if graph.adaptive else set()
-        delays: set[str] = set()
-        states: list[int] = []
-        seen: set[int] = set()
-        todo = [*roots, *flows]
-        while todo:
-            fresh = self._reach(todo, seen)
-            seen |= fresh
-            todo = []
-            for index in fresh:
-                value = graph.values[index]
-                name = str(value.label)
-                if value.kind == "stock" and name not in stocks:
-                    found = {name, graph.non_negative.get(name, name)} - stocks
-                    stocks |= found
-                    todo += [graph.flows[stock] for stock in sorted(found)]
-                elif value.kind == "delay" and name not in delays:
-                    delays.add(name)
-                    todo.append(graph.delay_input[name])
-                elif value.kind == "hold":
-                    states.append(index)
-        self.stocks = [name for name in graph.flows if name in stocks]
-        self.delays = [name for name in graph.delay_input if name in delays]
-        self.flows = [graph.flows[name] for name in self.stocks]
-        self.inputs = [graph.delay_input[name] for name in self.delays]
-        self.holds = sorted(states)
-        self.lane = self._reach([*self.flows, *self.inputs, *self.holds], set())
-        self.save = self._reach(roots, self.lane)
-        starts = self.starts = [graph.start[name] for name in self.stocks]
-        starts += [graph.hold_start[str(graph.values[index].label)] for index in self.holds]
-        starts += [value for name in self.delays for value in graph.delay_start[name]]
-        self.start = self._reach(starts, set())
-        self.roots = roots
-        if graph.adaptive:
-            self._select_events()
-
-    def _select_events(self) -> None:
-        """Events of the whole model, whatever is saved; refuses what an adaptive run cannot compute."""
-        values = self.graph.values
-        refused = {i for i, value in enumerate(values) if value.kind == "refused"}
-        if needed := sorted(refused & (self.start | self.lane | self.save)):
-            raise UnsupportedError(_refusal(self.graph.model, [values[i] for i in needed]))
-        events = dict.fromkeys(self.graph.events)
-        self.events = [event for event in events if not refused & self._reach(list(event.values()), set())]
-        self.event_values = [value for event in self.events for value in event.values()]
-        self.start |= self._reach(self.event_values, set())
 
     # -- registers --------------------------------------------------------------------------------
 
-    def _new_vector(self) -> int:
-        if self.free:
-            return self.free.pop()
-        self.n_vectors += 1
-        return self.n_vectors - 1
+    def _new_vectors(self, count: int) -> int:
+        """The first of `count` registers that follow each other."""
+        free = self.free.get(count)
+        return free.pop() if free else self._persistent(count)
 
-    def _persistent(self) -> int:
-        self.n_vectors += 1
-        return self.n_vectors - 1
+    def _persistent(self, count: int = 1) -> int:
+        self.n_vectors += count
+        return self.n_vectors - count
 
     def _scalar(self, index: int) -> int:
         """Scalar register of a value that is equal for all members."""
@@ -232,22 +167,36 @@ class _Emitter:
 
     def _vector(self, index: int) -> int:
         """Vector register of a value; a scalar is spread: each stage if it changes, else once for the block."""
-        if not self._is_scalar(index):
-            return self.vector_slot[index]
-        if index in self.filled:
-            return self.filled[index]
-        slot = self._persistent()
-        self.filled[index] = slot
-        target = "lane" if self.graph.values[index].rate is Rate.TIME else "member"
-        self.code[target].append((CODES["FILL"], slot, self._scalar(index), 0, 0))
+        return self._filled((index,)) if self._is_scalar(index) else self.vector_slot[index]
+
+    def _filled(self, run: tuple[int, ...]) -> int:
+        """The first of the vector registers that scalars are spread to, one after the other."""
+        slot = self.filled.get(run)
+        if slot is None:
+            slot = self.filled[run] = self._persistent(len(run))
+            equal = len(set(run)) == 1
+            for place, index in enumerate(run[:1] if equal else run):
+                target = "lane" if self.graph.values[index].rate is Rate.TIME else "member"
+                self._append(target, "FILL", slot + place, [self._scalar(index)], len(run) if equal else 1)
         return slot
+
+    def _neighbours(self, run: tuple[int, ...], segment: str) -> int:
+        """The first of vector registers that follow each other and hold the values of a run; gathered if need be."""
+        if all(map(self._is_scalar, run)):
+            return self._filled(run)
+        if run not in self.gathered:
+            slots = [self._vector(index) for index in run]
+            if slots == [*range(slots[0], slots[0] + len(run))]:
+                return slots[0]
+            self.gathered[run] = self._new_vectors(len(run))
+            self._append(segment, "GATHER", self.gathered[run], slots)
+        return self.gathered[run]
 
     # -- code -------------------------------------------------------------------------------------
 
     def program(self) -> Program:
-        self._select()
-        graph = self.graph
-        everything = self.start | self.lane | self.save
+        graph, needs = self.graph, self.needs
+        everything = needs.start | needs.lane | needs.save
         for rate, segment in ((Rate.RUN, "run"), (Rate.TIME, "time")):
             for index in sorted(everything):
                 if graph.values[index].rate is rate:
@@ -257,7 +206,7 @@ class _Emitter:
         self._emit_starts()
         flow_slots, input_slots = self._emit_lanes()
         save_slots = [
-            (1, self._scalar(root)) if self._is_scalar(root) else (0, self.vector_slot[root]) for root in self.roots
+            (1, self._scalar(root)) if self._is_scalar(root) else (0, self.vector_slot[root]) for root in needs.roots
         ]
         return self._assemble(flow_slots, input_slots, save_slots)
 
@@ -271,25 +220,25 @@ class _Emitter:
                 operands.append(int(value.label))  # type: ignore[call-overload]
             self._append(segment, value.kind, slot, operands)
 
-    def _append(self, segment: str, operation: str, dst: int, operands: list[int]) -> None:
+    def _append(self, segment: str, operation: str, dst: int, operands: list[int], count: int = 1) -> None:
         if operation in LISTED:
             self.lists += operands
             operands = [len(self.lists) - len(operands), len(operands)]
         a, b, c = (*operands, 0, 0, 0)[:3]
-        self.code[segment].append((CODES[operation], dst, a, b, c))
+        self.code[segment].append((CODES[operation], dst, a, b, c, count))
 
     def _assign_states(self) -> None:
         graph = self.graph
         self.parameter_slot = {name: self._persistent() for name in self.varied}
-        self.stock_slot = {name: self._persistent() for name in self.stocks}
-        self.delay_slot = {name: self._persistent() for name in self.delays}
+        self.stock_slot = {name: self._persistent() for name in self.needs.stocks}
+        self.delay_slot = {name: self._persistent() for name in self.needs.delays}
         for name in self.varied:
             self.vector_slot[graph.step[name]] = self.parameter_slot[name]
-        for name in self.stocks:
+        for name in self.needs.stocks:
             self.vector_slot[graph.step[name]] = self.stock_slot[name]
-        for name in self.delays:
+        for name in self.needs.delays:
             self.vector_slot[graph.step[name]] = self.delay_slot[name]
-        for index in self.holds:
+        for index in self.needs.holds:
             self.vector_slot[index] = self._persistent()
         if graph.adaptive:
             self.vector_slot[graph.scalar("time")] = self._persistent()
@@ -299,18 +248,20 @@ class _Emitter:
         """Values of the member, and initial values. What later segments read keeps its register."""
         values = self.graph.values
         order = [i for i in sorted(everything) if values[i].rate is Rate.MEMBER and self._is_computed(i)]
-        kept = {i for user in self.lane | self.save for i in (*values[user].operands, user)} | set(self.roots)
-        kept |= set(self.flows) | set(self.inputs) | set(self.starts) | set(self.event_values)
-        self._emit_sequence([("member", index) for index in order], kept)
+        needs = self.needs
+        kept = {i for user in needs.lane | needs.save for i in (*values[user].operands, user)}
+        kept.update(needs.roots, needs.flows, needs.inputs, needs.starts, needs.event_values)
+        sequence = [("member", index) for index in order]
+        self._emit_strips(one_by_one(operations(values, sequence, kept, self._is_scalar)), kept)
 
     def _emit_starts(self) -> None:
         graph = self.graph
         self.delay_start_slots: list[tuple[int, int]] = []
-        for name in self.stocks:
+        for name in self.needs.stocks:
             self._start_register(graph.start[name], self.stock_slot[name])
-        for index in self.holds:
+        for index in self.needs.holds:
             self._start_register(graph.hold_start[str(graph.values[index].label)], self.vector_slot[index])
-        for name in self.delays:
+        for name in self.needs.delays:
             delay_time, initial = graph.delay_start[name]
             slots = (self._persistent(), self._persistent())
             self._start_register(delay_time, slots[0])
@@ -321,14 +272,14 @@ class _Emitter:
 
     def _start_register(self, index: int, slot: int) -> None:
         if self._is_scalar(index):
-            self.code["member"].append((CODES["FILL"], slot, self._scalar(index), 0, 0))
+            self._append("member", "FILL", slot, [self._scalar(index)])
         else:
-            self.code["member"].append((CODES["COPY"], slot, self.vector_slot[index], 0, 0))
+            self._append("member", "COPY", slot, [self.vector_slot[index]])
 
     def _emit_clock(self) -> Clock:
         """The clocks of an adaptive run and its events, whose times are values of the member."""
         rows = []
-        for event in self.events:
+        for event in self.needs.events:
             slots = [self._vector(value) for value in event.values()]
             table = event.table if isinstance(event, Breaks) else -1
             rows.append((table, *slots, *[-1] * (3 - len(slots))))
@@ -339,94 +290,94 @@ class _Emitter:
         )
 
     def _emit_lanes(self) -> tuple[list[int], list[int]]:
-        values = self.graph.values
-        moving = [i for i in sorted(self.lane | self.save) if values[i].rate is Rate.LANE and self._is_computed(i)]
-        sequence = [("lane", i) for i in moving if i in self.lane]
-        sequence += [("save", i) for i in moving if i in self.save]
-        if not self.varied:  # most likely one member
-            sequence = side_by_side(values, sequence)
-        kept = set(self.flows) | set(self.inputs) | set(self.roots) | set(self.holds)
-        self._emit_sequence(sequence, kept)
+        values, needs = self.graph.values, self.needs
+        moving = [i for i in sorted(needs.lane | needs.save) if values[i].rate is Rate.LANE and self._is_computed(i)]
+        sequence = [("lane", i) for i in moving if i in needs.lane]
+        sequence += [("save", i) for i in moving if i in needs.save]
+        kept = {*needs.flows, *needs.inputs, *needs.roots, *needs.holds}
+        alone = not self.varied  # most likely one member
+        found = operations(values, sequence, kept, self._is_scalar, with_sums=alone)
+        self._emit_strips(in_strips(self.graph, found) if alone else one_by_one(found), kept)
         flow_slots = []
-        for index in self.flows:
+        for index in needs.flows:
             slot = self._vector(index)
             if values[index].kind == "stock":  # stocks are updated in turn: a flow may not be a stock's own register
                 copy = self._persistent()
-                self.code["lane"].append((CODES["COPY"], copy, slot, 0, 0))
+                self._append("lane", "COPY", copy, [slot])
                 slot = copy
             flow_slots.append(slot)
-        return flow_slots, [self._vector(index) for index in self.inputs]
+        return flow_slots, [self._vector(index) for index in needs.inputs]
 
-    def _emit_sequence(self, sequence: list[tuple[str, int]], kept: set[int]) -> None:
-        """Linear scan: a register is free again after the last reader of its value."""
-        values = self.graph.values
-        inner = pairs(values, sequence, kept)
-        fused = set(inner.values())
-        sequence = [(segment, index) for segment, index in sequence if index not in fused]
-        made = {index: pair(values, index, operand, self._is_scalar) for index, operand in inner.items()}
-        reads = {index: set(made.get(index, values[index]).operands) for _, index in sequence}
-        last = {operand: position for position, (_, index) in enumerate(sequence) for operand in reads[index]}
-        inside = {index for _, index in sequence}
-        for position, (segment, index) in enumerate(sequence):
-            value = values[index]
-            if value.kind == "hold":
-                registers = [self._vector(operand) for operand in value.operands]
-                self._append(segment, "HOLD", self.vector_slot[index], registers)
-            else:
-                if index in made:
-                    operation, three = made[index].name, made[index].operands
-                    registers = [self._scalar(i) if self._is_scalar(i) else self._vector(i) for i in three]
-                else:
-                    operation, registers = self._operands(value)
-                slot = self._persistent() if index in kept else self._new_vector()
-                self.vector_slot[index] = slot
-                self._append(segment, operation, slot, registers)
-            for operand in reads[index]:
-                if operand in inside and operand not in kept and last[operand] == position:
-                    self.free.append(self.vector_slot[operand])
+    def _emit_strips(self, strips: list[Strip], kept: set[int]) -> None:
+        """Linear scan: registers are free again after the last reader of what is in them."""
+        strip_of = {index: run for run in (strip.values for strip in strips) for index in run}
+        last: dict[tuple[int, ...], int] = {}
+        read: list[dict[tuple[int, ...], None]] = []
+        for position, strip in enumerate(strips):
+            runs = dict.fromkeys(strip.runs())
+            read.append(runs | dict.fromkeys(strip_of[index] for run in runs for index in run if index in strip_of))
+            last |= dict.fromkeys(read[-1], position)
+        mine = set(strip_of.values())
+        for position, strip in enumerate(strips):
+            self._emit_strip(strip, kept)
+            for run in read[position]:
+                if last[run] == position and run in self.gathered:
+                    self._release(run, self.gathered.pop(run))
+                elif last[run] == position and run in mine and kept.isdisjoint(run):
+                    self._release(run, self.vector_slot[run[0]])
 
-    def _operands(self, value: Value) -> tuple[str, list[int]]:
-        """The operation's variant for its operand kinds, and its registers."""
-        kind, operands = value.kind, value.operands
-        if kind == "TABLE":
-            return kind, [self._vector(operands[0]), int(value.label)]  # type: ignore[call-overload]
-        if kind == "UNIFORM":
-            return kind, [self._vector(operands[0]), self.streams.setdefault(str(value.label), len(self.streams))]
-        if kind == "GIVEN":
-            return kind, [self.given.setdefault(str(value.label), len(self.given))]
-        if len(operands) == 2 and kind not in TERNARY:
-            left, right = operands
-            if self._is_scalar(right) and kind in VECTOR_SCALAR:
-                return f"{kind}_VS", [self._vector(left), self._scalar(right)]
-            if self._is_scalar(left) and kind in SWAPPED:
-                return f"{SWAPPED[kind]}_VS", [self._vector(right), self._scalar(left)]
-            if self._is_scalar(left) and kind in SCALAR_VECTOR:
-                return f"{kind}_SV", [self._scalar(left), self._vector(right)]
-        return kind, [self._vector(operand) for operand in operands]
+    def _release(self, run: tuple[int, ...], slot: int) -> None:
+        self.free.setdefault(len(run), []).append(slot)
+
+    def _emit_strip(self, strip: Strip, kept: set[int]) -> None:
+        operation, count = strip.operations[0], len(strip.operations)
+        name, registers, kinds = operation.name, [], ""
+        for kind, run in zip(OPERANDS[name] or "V" * len(operation.operands), strip.runs(), strict=True):
+            one = kind == "S" and len(set(run)) == 1
+            registers.append(self._scalar(run[0]) if one else self._neighbours(run, operation.segment))
+            kinds += "S" if one else "V"
+        registers += self._number(operation.index)
+        if name != "HOLD":
+            slot = self._new_vectors(count) if kept.isdisjoint(strip.values) else self._persistent(count)
+            self.vector_slot |= {index: slot + place for place, index in enumerate(strip.values)}
+        self._append(operation.segment, for_kinds(name, kinds), self.vector_slot[operation.index], registers, count)
+
+    def _number(self, index: int) -> list[int]:
+        """What an operation has besides registers: the number of a table, a stream or a supplied series."""
+        value = self.graph.values[index]
+        match value.kind:
+            case "TABLE":
+                return [int(value.label)]  # type: ignore[call-overload]
+            case "UNIFORM":
+                return [self.streams.setdefault(str(value.label), len(self.streams))]
+            case "GIVEN":
+                return [self.given.setdefault(str(value.label), len(self.given))]
+        return []
 
     def _floors(self) -> list[tuple[int, int]]:
         """What a step sets to zero with the stock that decides it; a stock itself after all that it decides."""
-        floors = [(name, self.graph.non_negative[name]) for name in self.stocks if name in self.graph.non_negative]
+        decides = self.graph.non_negative
+        floors = [(name, decides[name]) for name in self.needs.stocks if name in decides]
         floors.sort(key=lambda floor: floor[0] == floor[1])
-        return [(self.stock_slot[name], self.stock_slot[decides]) for name, decides in floors]
+        return [(self.stock_slot[name], self.stock_slot[other]) for name, other in floors]
 
     def _assemble(
         self, flow_slots: list[int], input_slots: list[int], save_slots: list[tuple[int, int]]
     ) -> Program:
         delays = [
             (self.delay_slot[name], source, *start)
-            for name, source, start in zip(self.delays, input_slots, self.delay_start_slots, strict=True)
+            for name, source, start in zip(self.needs.delays, input_slots, self.delay_start_slots, strict=True)
         ]
         rows = [row for name in SEGMENTS for row in self.code[name]]
         return Program(
-            code=np.array(rows, dtype=np.int32).reshape(-1, 5),
+            code=np.array(rows, dtype=np.int32).reshape(-1, 6),
             bounds=np.cumsum([0, *(len(self.code[name]) for name in SEGMENTS)], dtype=np.int32),
             n_vectors=self.n_vectors,
             scalars=np.array(self.scalars, dtype=np.float64),
             parameters=self.varied,
             parameter_slots=np.array([self.parameter_slot[name] for name in self.varied], dtype=np.int32),
-            stocks=tuple(self.stocks),
-            stock_slots=np.array([self.stock_slot[name] for name in self.stocks], dtype=np.int32),
+            stocks=tuple(self.needs.stocks),
+            stock_slots=np.array([self.stock_slot[name] for name in self.needs.stocks], dtype=np.int32),
             flow_slots=np.array(flow_slots, dtype=np.int32),
             non_negative=np.array(self._floors(), dtype=np.int32).reshape(-1, 2),
             lists=np.array(self.lists, dtype=np.int32),
@@ -438,19 +389,3 @@ class _Emitter:
             given=tuple(self.given),
             clock=self.clock,
         )
-
-
-def _refusal(model: Model, refused: list[Value]) -> str:
-    """One sentence for everything that an adaptive run cannot compute; labels are pairs of owner and construct."""
-    uses: dict[str, None] = {}
-    for value in refused:
-        assert isinstance(value.label, tuple)
-        owner, what = value.label
-        owner = owner.removeprefix("#").split(" ")[0]
-        written = model.variables[owner].name if owner in model.variables else owner
-        uses[f"{written!r} uses {what}"] = None
-    listed = list(uses)
-    shown = "; ".join(listed[:6]) + (f"; and {len(listed) - 6} more" if len(listed) > 6 else "")
-    return (
-        f"model {model.name!r} cannot run with steps of variable length: {shown}; run it with method euler or rk4"
-    )

@@ -6,6 +6,9 @@ block, a *scalar* register one value for all. The suffix tells the operand kinds
 registers of width one. A *pair* is two operations of arithmetic in one loop, each rounded as it would be alone:
 ``MULTIPLY_VS_ADD_V`` is (vector * scalar) + vector, ``..._FROM_V`` and ``..._INTO_V`` take the vector first.
 
+An operation has a *count*: it is done for that many neighbouring registers, each with the neighbours of its vector
+operands, and with the same scalars. For one member alone neighbours are one row of numbers, and that is one loop.
+
 This file imports nothing, because the build runs it alone.
 """
 
@@ -29,7 +32,13 @@ TERNARY = (
     "COUNT_PROBABILITY", "COUNT_QUANTILE",  # of a count or a probability, and a and b of the (a, b, 0) class
     "BETA_PROBABILITY", "BETA_QUANTILE",  # of a value or a probability, and two shapes; infinite: gamma
 )
-LISTED = ("ALLOCATION_PRICE",)  # destination, first entry and number of entries of the program's list of registers
+LISTED = (  # destination, first entry and number of entries of the program's list of registers
+    "ALLOCATION_PRICE",
+    "SUM",  # from left to right
+    "GATHER",  # copies them to as many registers from the destination on
+)
+ONE_BY_ONE = (*LISTED, "HOLD", "UNIFORM", "GIVEN")
+"""Operations whose count is 1."""
 
 ARITHMETIC = {"ADD": "+", "SUBTRACT": "-", "MULTIPLY": "*", "DIVIDE": "/"}
 THIRD_FIRST = {"SUBTRACT": "FROM", "DIVIDE": "INTO"}
@@ -72,6 +81,27 @@ NAMES = (
     *PAIRS,  # last: the kernel knows a pair by its number
 )
 CODES = {name: code for code, name in enumerate(NAMES)}
+
+OPERANDS = (
+    dict.fromkeys(UNARY, "V")
+    | dict.fromkeys(BINARY, "VV")
+    | {f"{name}_VS": "VS" for name in VECTOR_SCALAR}
+    | {f"{name}_SV": "SV" for name in SCALAR_VECTOR}
+    | dict.fromkeys(TERNARY, "VVV")
+    | dict.fromkeys(LISTED, "")
+    | {"TABLE": "V", "FILL": "S", "HOLD": "VV", "UNIFORM": "V", "GIVEN": ""}
+    | {name: kinds for name, (*_, kinds) in PAIRS.items()}
+)
+"""Kind of each register that an operation reads: vector or scalar."""
+
+
+def for_kinds(name: str, kinds: str) -> str:
+    """The operation of the same meaning whose operands have these kinds, some of them vectors instead of scalars."""
+    if name in PAIRS:
+        first, second, third_first, _ = PAIRS[name]
+        return f"{first}_{kinds[:2]}_{THIRD_FIRST[second] if third_first else second}_{kinds[2]}"
+    return name if kinds == OPERANDS[name] else name.removesuffix("_VS").removesuffix("_SV")
+
 
 XIDZ_ZERO = 1e-6
 """A divisor closer to zero than this counts as zero in XIDZ and ZIDZ, as Vensim documents."""

@@ -23,17 +23,7 @@ import numpy.typing as npt
 
 from villageflow.errors import ProgramError
 from villageflow.ir.model import owner
-from villageflow.program.opcodes import (
-    BINARY,
-    CODES,
-    LISTED,
-    NAMES,
-    PAIRS,
-    SCALAR_VECTOR,
-    TERNARY,
-    UNARY,
-    VECTOR_SCALAR,
-)
+from villageflow.program.opcodes import CODES, LISTED, NAMES, ONE_BY_ONE, OPERANDS, PAIRS
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
@@ -41,19 +31,6 @@ Floats = npt.NDArray[np.float64]
 SEGMENTS: Final = ("run", "member", "time", "lane", "save")
 SCALARS: Final = ("time", "step_time", "initial_time", "final_time", "time_step", "saveper")
 """Scalar registers 0 to 5, written by the integrator. ``step_time`` is the time at which the step began."""
-
-_OPERANDS: Final = (
-    {CODES[name]: "V" for name in UNARY}
-    | {CODES[name]: "VV" for name in BINARY}
-    | {CODES[f"{name}_VS"]: "VS" for name in VECTOR_SCALAR}
-    | {CODES[f"{name}_SV"]: "SV" for name in SCALAR_VECTOR}
-    | {CODES[name]: "VVV" for name in TERNARY}
-    | {CODES[name]: "" for name in LISTED}
-    | {CODES["TABLE"]: "V", CODES["FILL"]: "S", CODES["HOLD"]: "VV", CODES["UNIFORM"]: "V", CODES["GIVEN"]: ""}
-    | {CODES[name]: kinds for name, (*_, kinds) in PAIRS.items()}
-)
-"""Kind of each register that an operation reads: vector or scalar."""
-
 
 @dataclass(frozen=True)
 class Tables:
@@ -98,8 +75,9 @@ class Program:
 
     Attributes
     ----------
-    code : (n_operations, 5) int32
-        Operation, destination, three operands.
+    code : (n_operations, 6) int32
+        Operation, destination, three operands, count. With a count of r the operation is done r times, each time with
+        the next destination and the next of each vector operand.
     bounds : (6,) int32
         Where each segment of `SEGMENTS` begins, and the end.
     n_vectors : int
@@ -176,7 +154,7 @@ class Program:
         return tuple(dict.fromkeys(owner(stream) for stream in self.streams))
 
     def segment(self, name: str) -> Ints:
-        """The operations of one segment, (n, 5) int32."""
+        """The operations of one segment, (n, 6) int32."""
         index = SEGMENTS.index(name)
         return self.code[self.bounds[index]:self.bounds[index + 1]]
 
@@ -185,22 +163,24 @@ class Program:
         lines = []
         for name in SEGMENTS:
             lines.append(f"{name}:")
-            lines += [f"  {NAMES[op]:<18} {dst:>4} <- {a:>4} {b:>4} {c:>4}" for op, dst, a, b, c in self.segment(name)]
+            for op, dst, a, b, c, count in self.segment(name):
+                times = f"  x {count}" if count > 1 else ""
+                lines.append(f"  {NAMES[op]:<18} {dst:>4} <- {a:>4} {b:>4} {c:>4}{times}")
         return "\n".join(lines)
 
 
 def _validate(program: Program) -> None:
     """Prove what the kernel takes for granted: known operations, registers in range, written before read."""
     code, bounds = program.code, program.bounds
-    if code.ndim != 2 or code.shape[1] != 5 or code.dtype != np.int32:
-        raise ProgramError(f"code has shape {code.shape} and type {code.dtype}; it must be (n, 5) int32")
+    if code.ndim != 2 or code.shape[1] != 6 or code.dtype != np.int32:
+        raise ProgramError(f"code has shape {code.shape} and type {code.dtype}; it must be (n, 6) int32")
     if bounds.shape != (len(SEGMENTS) + 1,) or bounds[0] != 0 or bounds[-1] != len(code) or (np.diff(bounds) < 0).any():
         raise ProgramError(f"segment bounds {bounds.tolist()} do not divide {len(code)} operations")
     if len(program.scalars) < len(SCALARS):
         raise ProgramError(f"{len(program.scalars)} scalar registers; the first {len(SCALARS)} are reserved")
     n_scalars = len(program.scalars)
     scalar_written = set(range(n_scalars))
-    scalar_written -= {int(row[1]) for name in ("run", "time") for row in program.segment(name)}
+    scalar_written -= {slot for name in ("run", "time") for slot in _destinations(program.segment(name))}
     _validate_segment(program, "run", scalar_written, n_scalars, scalar_written)
     vector_written = set(program.parameter_slots.tolist())
     delay_outputs = set(program.delays[:, 0].tolist())
@@ -221,7 +201,7 @@ def _validate(program: Program) -> None:
     for name in ("lane", "save"):
         _validate_segment(program, name, vector_written, program.n_vectors, scalar_written)
     for name in ("lane", "save"):
-        if overwritten := states & {int(row[1]) for row in program.segment(name)}:
+        if overwritten := states & _destinations(program.segment(name)):
             raise ProgramError(f"segment {name!r} writes register {min(overwritten)}, which holds a stock or a delay")
     _validate_outputs(program, vector_written)
 
@@ -246,43 +226,64 @@ def _validate_clock(program: Program, clock: Clock, member_written: set[int]) ->
     return clocks
 
 
+def _destinations(segment: Ints) -> set[int]:
+    return {slot for row in segment.tolist() for slot in _written(row)}
+
+
+def _written(row: list[int]) -> range:
+    """Registers that an operation writes."""
+    op, dst, _, entries, _, count = row
+    return range(dst, dst + (entries if op == CODES["GATHER"] else count))
+
+
 def _validate_segment(program: Program, name: str, written: set[int], n_slots: int, scalars: set[int]) -> None:
     over_scalars = name in ("run", "time")
-    for row, (op, dst, *operands) in enumerate(program.segment(name).tolist()):
-        where = f"operation {row} of segment {name!r}"
-        if op not in _OPERANDS:
+    for number, row in enumerate(program.segment(name).tolist()):
+        where = f"operation {number} of segment {name!r}"
+        op, _, *operands, count = row
+        if not 0 <= op < len(NAMES):
             raise ProgramError(f"{where} has the unknown code {op}")
-        label, kinds = NAMES[op], _OPERANDS[op]
+        label, kinds = NAMES[op], OPERANDS[NAMES[op]]
         if over_scalars and ("S" in kinds or label == "HOLD" or label in PAIRS):
             raise ProgramError(f"{where} is {label}, which mixes vectors and scalars")
         if over_scalars and label in ("UNIFORM", "GIVEN"):
             raise ProgramError(f"{where} is {label}, which differs between members")
         if label == "HOLD" and name != "lane":
             raise ProgramError(f"{where} is HOLD; only the lane segment may hold values")
-        vectors = [slot for slot, kind in zip(operands, kinds, strict=False) if kind == "V"]
+        if count < 1 or (count > 1 and label in ONE_BY_ONE):
+            raise ProgramError(f"{where} is {label} with a count of {count}")
+        _validate_number(program, where, label, operands)
+        firsts = [slot for slot, kind in zip(operands, kinds, strict=False) if kind == "V"]
+        vectors = [slot for first in firsts for slot in range(first, first + count)]
         scalar_operands = [slot for slot, kind in zip(operands, kinds, strict=False) if kind == "S"]
         if label in LISTED:
-            first, count = operands[:2]
-            if not (count > 0 and 0 <= first <= len(program.lists) - count):
-                raise ProgramError(f"{where} reads entries {first} to {first + count} of {len(program.lists)} listed")
-            vectors = program.lists[first:first + count].tolist()
-        if not 0 <= dst < n_slots:
-            raise ProgramError(f"{where} writes register {dst}; there are {n_slots}")
+            vectors = program.lists[operands[0]:operands[0] + operands[1]].tolist()
+        destinations = _written(row)
+        if not 0 <= destinations[0] <= destinations[-1] < n_slots:
+            raise ProgramError(f"{where} writes register {destinations[-1]}; there are {n_slots}")
         for slot in vectors:
             if slot not in written:
                 raise ProgramError(f"{where} reads register {slot} before it is written")
         for slot in scalar_operands:
             if slot not in scalars:
                 raise ProgramError(f"{where} reads scalar register {slot} before it is written")
-        if label == "TABLE" and not 0 <= operands[1] < len(program.tables.below):
-            raise ProgramError(f"{where} uses table {operands[1]}; there are {len(program.tables.below)}")
-        if label == "UNIFORM" and not 0 <= operands[1] < len(program.streams):
-            raise ProgramError(f"{where} draws from stream {operands[1]}; there are {len(program.streams)}")
-        if label == "GIVEN" and not 0 <= operands[0] < len(program.given):
-            raise ProgramError(f"{where} reads supplied series {operands[0]}; there are {len(program.given)}")
-        if dst in vectors:
-            raise ProgramError(f"{where} writes register {dst}, which it also reads")
-        written.add(dst)
+        if both := set(destinations).intersection(vectors):
+            raise ProgramError(f"{where} writes register {min(both)}, which it also reads")
+        written.update(destinations)
+
+
+def _validate_number(program: Program, where: str, label: str, operands: list[int]) -> None:
+    """Check what stands in the place of an operand and is no register."""
+    if label in LISTED:
+        first, count = operands[:2]
+        if not (count > 0 and 0 <= first <= len(program.lists) - count):
+            raise ProgramError(f"{where} reads entries {first} to {first + count} of {len(program.lists)} listed")
+    if label == "TABLE" and not 0 <= operands[1] < len(program.tables.below):
+        raise ProgramError(f"{where} uses table {operands[1]}; there are {len(program.tables.below)}")
+    if label == "UNIFORM" and not 0 <= operands[1] < len(program.streams):
+        raise ProgramError(f"{where} draws from stream {operands[1]}; there are {len(program.streams)}")
+    if label == "GIVEN" and not 0 <= operands[0] < len(program.given):
+        raise ProgramError(f"{where} reads supplied series {operands[0]}; there are {len(program.given)}")
 
 
 def _validate_outputs(program: Program, vector_written: set[int]) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
 
 from villageflow._kernels import _vmath
 from villageflow.program.noise import Noise, stream_keys, uniform
-from villageflow.program.opcodes import LISTED, NAMES, PAIRS, TERNARY, UNARY, XIDZ_ZERO
+from villageflow.program.opcodes import LISTED, NAMES, OPERANDS, PAIRS, XIDZ_ZERO
 from villageflow.program.program import SCALARS, Program
 from villageflow.timegrid import TimeGrid
 
@@ -86,6 +87,7 @@ _OPERATIONS: dict[str, Callable[..., float]] = {
     "IF_THEN_ELSE": lambda c, a, b: NAN if c != c else (a if c != 0.0 else b),
     "ALLOCATION_SHARE": _vmath.allocation_share,
     "ALLOCATION_PRICE": lambda *values: _vmath.allocation_price(np.array(values)),
+    "SUM": lambda *values: reduce(lambda a, b: a + b, values),
     "XIDZ": lambda a, b, x: x if abs(b) < XIDZ_ZERO else a / b,
     "COUNT_PROBABILITY": _vmath.count_probability,
     "COUNT_QUANTILE": _vmath.count_quantile,
@@ -218,32 +220,37 @@ class MemberRun:
             self.vector[slot] = value
 
     def execute(self, segment: str, registers: list[float], stage: int) -> None:
-        for op, dst, a, b, c in self.program.segment(segment).tolist():
+        for op, dst, a, b, c, count in self.program.segment(segment).tolist():
             name = NAMES[op]
-            if name == "HOLD":
-                if stage == 0:
-                    registers[dst] = scalar_operation("IF_THEN_ELSE", registers[a], registers[b], registers[dst])
-            elif name == "FILL":
-                registers[dst] = self.scalar[a]
-            elif name == "UNIFORM":
-                registers[dst] = uniform(self.keys[b], self.member, self.step, registers[a])
-            elif name == "GIVEN":
-                registers[dst] = self.given[a][self.step]
-            elif name == "TABLE":
-                registers[dst] = self._table(registers[a], b)
-            elif name in LISTED:
-                slots = self.program.lists[a:a + b].tolist()
-                registers[dst] = scalar_operation(name, *(registers[slot] for slot in slots))
-            elif name in PAIRS:
-                registers[dst] = self._pair(name, registers, (a, b, c))
-            elif name.endswith("_VS"):
-                registers[dst] = scalar_operation(name[:-3], registers[a], self.scalar[b])
-            elif name.endswith("_SV"):
-                registers[dst] = scalar_operation(name[:-3], self.scalar[a], registers[b])
-            else:
-                n_operands = 1 if name in UNARY else 3 if name in TERNARY else 2
-                operands = (registers[a], registers[b], registers[c])[:n_operands]
-                registers[dst] = scalar_operation(name, *operands)
+            if name == "GATHER":
+                registers[dst:dst + b] = [registers[slot] for slot in self.program.lists[a:a + b].tolist()]
+            elif name != "HOLD" or stage == 0:
+                step = [int(kind == "V") for kind in f"{OPERANDS[name]:<3}"]  # scalars are the same for all
+                for k in range(count):
+                    slots = (a + k * step[0], b + k * step[1], c + k * step[2])
+                    registers[dst + k] = self._operation(name, registers, slots, dst)
+
+    def _operation(self, name: str, registers: list[float], slots: tuple[int, ...], dst: int) -> float:
+        a, b = slots[:2]
+        if name == "HOLD":
+            return scalar_operation("IF_THEN_ELSE", registers[a], registers[b], registers[dst])
+        if name == "FILL":
+            return self.scalar[a]
+        if name == "UNIFORM":
+            return uniform(self.keys[b], self.member, self.step, registers[a])
+        if name == "GIVEN":
+            return float(self.given[a][self.step])
+        if name == "TABLE":
+            return self._table(registers[a], b)
+        if name in LISTED:
+            return scalar_operation(name, *(registers[slot] for slot in self.program.lists[a:a + b].tolist()))
+        if name in PAIRS:
+            return self._pair(name, registers, slots)
+        if name.endswith("_VS"):
+            return scalar_operation(name[:-3], registers[a], self.scalar[b])
+        if name.endswith("_SV"):
+            return scalar_operation(name[:-3], self.scalar[a], registers[b])
+        return scalar_operation(name, *(registers[slot] for slot in slots[:len(OPERANDS[name])]))
 
     def _pair(self, name: str, registers: list[float], slots: tuple[int, ...]) -> float:
         first, second, third_first, kinds = PAIRS[name]

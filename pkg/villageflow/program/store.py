@@ -13,7 +13,7 @@ from villageflow.program.opcodes import kernel_text
 from villageflow.program.program import SCALARS, SEGMENTS, Program
 from villageflow.sealed import seal, unseal, write_whole
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the file's layout. What operations mean is told apart by `machine`, which every file states."""
 
 _CODEC = Codec(Program, dataclasses_of(programs))
