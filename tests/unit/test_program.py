@@ -168,11 +168,12 @@ def test_names_that_do_not_fit(model, varied, saves, match):
 
 
 def tape(rows=(), bounds=None, **parts):
-    """A small program: registers 0 (parameter) and 1 (stock), and the rows given as (segment, operation, ...)."""
+    """A small program: registers 0 (parameter) and 1 (stock), and rows as (segment, operation, four numbers, count)."""
     start = ("member", "COPY", 1, 0, 0, 0)
     rows = [start, *rows] if not any(row[:3] == ("member", "COPY", 1) for row in rows) else list(rows)
     rows = sorted(rows, key=lambda row: SEGMENTS.index(row[0]))
-    code = np.array([[CODES.get(op, op), *rest] for _, op, *rest in rows], dtype=np.int32).reshape(-1, 5)
+    code = [[CODES.get(op, op), *(*rest, 1)[:5]] for _, op, *rest in rows]
+    code = np.array(code, dtype=np.int32).reshape(-1, 6)
     counts = [sum(row[0] == name for row in rows) for name in SEGMENTS]
     whole = {
         "code": code,
@@ -205,7 +206,7 @@ def test_small_program_is_valid():
             ("lane", "TABLE", 3, 2, 0, 0),
         ]
     )
-    assert made.segment("lane").shape == (2, 5)
+    assert made.segment("lane").shape == (2, 6)
 
 
 FAULTS = {
@@ -223,6 +224,32 @@ FAULTS = {
         [("lane", "ALLOCATION_PRICE", 2, 0, 2, 0)],
         {"lists": np.array([1, 3], np.int32)},
         "reads register 3 before it is written",
+    ),
+    "count of none": ([("lane", "COPY", 2, 1, 0, 0, 0)], {}, "COPY with a count of 0"),
+    "count of a hold": ([("lane", "HOLD", 1, 0, 0, 0, 2)], {}, "HOLD with a count of 2"),
+    "count of a draw": ([("lane", "UNIFORM", 2, 0, 0, 0, 2)], {"streams": ("a",)}, "UNIFORM with a count of 2"),
+    "count of a list": (
+        [("lane", "SUM", 2, 0, 2, 0, 2)],
+        {"lists": np.array([1, 1], np.int32)},
+        "SUM with a count of 2",
+    ),
+    "last destination beyond": ([("lane", "FILL", 2, 0, 0, 0, 3)], {}, "writes register 4; there are 4"),
+    "last operand before written": ([("lane", "COPY", 2, 1, 0, 0, 2)], {}, "reads register 2 before it is written"),
+    "destinations that are read": (
+        [("lane", "COPY", 2, 1, 0, 0), ("lane", "COPY", 2, 1, 0, 0, 2)],
+        {},
+        "writes register 2, which it also reads",
+    ),
+    "count that writes a stock": ([("lane", "FILL", 0, 0, 0, 0, 2)], {}, "writes register 1, which holds a stock"),
+    "gathered beyond": (
+        [("lane", "GATHER", 3, 0, 2, 0)],
+        {"lists": np.array([1, 1], np.int32)},
+        "writes register 4; there are 4",
+    ),
+    "gathered to what is read": (
+        [("lane", "COPY", 3, 1, 0, 0), ("lane", "GATHER", 2, 0, 2, 0)],
+        {"lists": np.array([1, 3], np.int32)},
+        "writes register 3, which it also reads",
     ),
     "not below zero without a stock": (
         [],
@@ -314,7 +341,7 @@ FAULTS = {
     "bounds not to the end": ([], {"bounds": [0, 0, 0, 0, 0, 0]}, "do not divide"),
     "bounds decrease": ([], {"bounds": [0, 2, 1, 1, 1, 1]}, "do not divide"),
     "code of another shape": ([], {"code": np.zeros((1, 4), np.int32)}, r"shape \(1, 4\)"),
-    "code of another type": ([], {"code": np.zeros((1, 5), np.int64)}, "type int64"),
+    "code of another type": ([], {"code": np.zeros((1, 6), np.int64)}, "type int64"),
     "names of parameters": ([], {"parameters": ("p", "q")}, "2 names but 1 registers of parameters"),
     "names of stocks": ([], {"stocks": ()}, "0 names but 1 registers of stocks"),
     "names of saves": ([], {"saves": ("a", "b")}, "2 names but 1 registers of saves"),

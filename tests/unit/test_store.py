@@ -109,10 +109,10 @@ def test_every_truncation_and_any_more_is_refused(path):
         (b"\x93NUMPY\x01\x00", "is not a stored program"),
         (b"\x80\x04\x95", "is not a stored program"),
         (seal("model", 1, "x\ny\nz"), "is not a stored program"),
-        (seal("program", 2, "x\ny\nz"), "version '2'; this package reads version 1; compile the model again"),
-        (seal("program", 1, "x"), "compile the model again"),
-        (seal("program", 1, "x\ny\nz"), "another table of operations; compile the model again"),
-        (seal("program", 1, f"{store.machine()}\ny\n{{}}"), "holds no valid program"),
+        (seal("program", 1, "x\ny\nz"), "version '1'; this package reads version 2; compile the model again"),
+        (seal("program", 2, "x"), "compile the model again"),
+        (seal("program", 2, "x\ny\nz"), "another table of operations; compile the model again"),
+        (seal("program", 2, f"{store.machine()}\ny\n{{}}"), "holds no valid program"),
     ],
 )
 def test_what_is_no_such_file_is_refused_by_name(tmp_path, content, match):

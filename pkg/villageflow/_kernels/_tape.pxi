@@ -326,95 +326,99 @@ cdef void given(Out d, const Noise* noise, int series, int n) noexcept nogil:
 cdef void execute(const Tape* tape, int segment, double* registers, Py_ssize_t stride, int n,
                   const double* scalar, bint first_stage) noexcept nogil:
     """Run one segment over registers of `n` members, `stride` apart."""
-    cdef Py_ssize_t row
-    cdef int r
-    cdef bint alone = stride == 1  # one member: neighbouring registers are neighbouring numbers
-    cdef const int* at
-    for row in range(tape.bounds[segment], tape.bounds[segment + 1]):
-        at = tape.code + 6 * row
-        for r in range(1 if alone else at[5]):
-            operate(tape, at, registers, registers + r * stride, stride, at[5] if alone else n, scalar, first_stage)
-
-
-cdef void operate(const Tape* tape, const int* at, const double* registers, double* origin, Py_ssize_t stride, int n,
-                  const double* scalar, bint first_stage) noexcept nogil:
-    """One operation over `n` numbers of registers that are counted from `origin`."""
-    cdef int t, op = at[0]
-    cdef double* d = origin + at[1] * stride
-    cdef double* a = origin + at[2] * stride
-    cdef double* b = origin + at[3] * stride
-    cdef double* c = origin + at[4] * stride
-    if op >= FIRST_PAIR: pair(at, d, a, b, c, n, scalar)
-    elif op == OP_ADD: add(d, a, b, n)
-    elif op == OP_MULTIPLY: multiply(d, a, b, n)
-    elif op == OP_SUBTRACT: subtract(d, a, b, n)
-    elif op == OP_DIVIDE: divide(d, a, b, n)
-    elif op == OP_ADD_VS: add_vs(d, a, scalar[at[3]], n)
-    elif op == OP_MULTIPLY_VS: multiply_vs(d, a, scalar[at[3]], n)
-    elif op == OP_SUBTRACT_VS: subtract_vs(d, a, scalar[at[3]], n)
-    elif op == OP_SUBTRACT_SV: subtract_sv(d, scalar[at[2]], b, n)
-    elif op == OP_DIVIDE_VS: divide_vs(d, a, scalar[at[3]], n)
-    elif op == OP_DIVIDE_SV: divide_sv(d, scalar[at[2]], b, n)
-    elif op == OP_POWER: vpow_block(d, a, b, n)
-    elif op == OP_EXP: vexp_block(d, a, n)
-    elif op == OP_LN: vlog_block(d, a, n)
-    elif op == OP_MIN: minimum(d, a, b, n)
-    elif op == OP_MIN_VS: minimum_vs(d, a, scalar[at[3]], n)
-    elif op == OP_MIN_SV: minimum_sv(d, scalar[at[2]], b, n)
-    elif op == OP_MAX: maximum(d, a, b, n)
-    elif op == OP_MAX_VS: maximum_vs(d, a, scalar[at[3]], n)
-    elif op == OP_MAX_SV: maximum_sv(d, scalar[at[2]], b, n)
-    elif op == OP_TABLE:
-        t = at[3]
-        table(d, a, tape.table_points + 3 * tape.table_offsets[t],
-              tape.table_offsets[t + 1] - tape.table_offsets[t], tape.table_below[t], n)
-    elif op == OP_IF_THEN_ELSE: if_then_else(d, a, b, c, n)
-    elif op == OP_LESS: less(d, a, b, n)
-    elif op == OP_LESS_VS: less_vs(d, a, scalar[at[3]], n)
-    elif op == OP_LESS_EQUAL: less_equal(d, a, b, n)
-    elif op == OP_LESS_EQUAL_VS: less_equal_vs(d, a, scalar[at[3]], n)
-    elif op == OP_GREATER: less(d, b, a, n)
-    elif op == OP_GREATER_VS: greater_vs(d, a, scalar[at[3]], n)
-    elif op == OP_GREATER_EQUAL: less_equal(d, b, a, n)
-    elif op == OP_GREATER_EQUAL_VS: greater_equal_vs(d, a, scalar[at[3]], n)
-    elif op == OP_EQUAL: equal(d, a, b, n)
-    elif op == OP_NOT_EQUAL: not_equal(d, a, b, n)
-    elif op == OP_AND: logical_and(d, a, b, n)
-    elif op == OP_OR: logical_or(d, a, b, n)
-    elif op == OP_NOT: logical_not(d, a, n)
-    elif op == OP_XIDZ: xidz(d, a, b, c, n)
-    elif op == OP_NEGATIVE: negative(d, a, n)
-    elif op == OP_ABS: absolute(d, a, n)
-    elif op == OP_SQRT: square_root(d, a, n)
-    elif op == OP_INTEGER: integer(d, a, n)
-    elif op == OP_MODULO: modulo(d, a, b, n)
-    elif op == OP_SIN: vsin_block(d, a, n)
-    elif op == OP_COS: vcos_block(d, a, n)
-    elif op == OP_TAN: vtan_block(d, a, n)
-    elif op == OP_ARCSIN: vasin_block(d, a, n)
-    elif op == OP_ARCCOS: vacos_block(d, a, n)
-    elif op == OP_ARCTAN: vatan_block(d, a, n)
-    elif op == OP_SINH: vsinh_block(d, a, n)
-    elif op == OP_COSH: vcosh_block(d, a, n)
-    elif op == OP_TANH: vtanh_block(d, a, n)
-    elif op == OP_ALLOCATION_SHARE: share(d, a, b, n)
-    elif op == OP_ALLOCATION_PRICE: price(d, registers, stride, tape.lists + at[2], at[3], n)
-    elif op == OP_SUM: total(d, registers, stride, tape.lists + at[2], at[3], n)
-    elif op == OP_GATHER: gather(d, registers, stride, tape.lists + at[2], at[3], n)
-    elif op == OP_COPY: copy(d, a, n)
-    elif op == OP_FILL: fill(d, scalar[at[2]], n)
-    elif op == OP_UNIFORM:
-        philox_block(d, a, tape.noise.members, tape.noise.step, tape.noise.keys + 2 * at[3], n)
-    elif op == OP_GIVEN: given(d, tape.noise, at[2], n)
-    elif op == OP_NORMAL_PROBABILITY: vnormal_probability_block(d, a, n)
-    elif op == OP_NORMAL_QUANTILE: vnormal_quantile_block(d, a, n)
-    elif op == OP_COUNT_PROBABILITY: distribution(d, a, b, c, n, vcount_probability)
-    elif op == OP_COUNT_QUANTILE: distribution(d, a, b, c, n, vcount_quantile)
-    elif op == OP_BETA_PROBABILITY: distribution(d, a, b, c, n, vbeta_probability)
-    elif op == OP_BETA_QUANTILE: distribution(d, a, b, c, n, vbeta_quantile)
-    elif op == OP_HOLD:
-        if first_stage:
-            hold(d, a, b, n)
+    cdef bint alone = stride == 1  # neighbouring registers are neighbouring numbers: a count is one loop
+    cdef const int* at = tape.code + 6 * tape.bounds[segment]
+    cdef const int* end = tape.code + 6 * tape.bounds[segment + 1]
+    cdef double* origin = registers
+    cdef int op, t, done = 0
+    cdef double* d
+    cdef double* a
+    cdef double* b
+    cdef double* c
+    while at < end:
+        op = at[0]
+        d = origin + at[1] * stride
+        a = origin + at[2] * stride
+        b = origin + at[3] * stride
+        c = origin + at[4] * stride
+        if alone:
+            n = at[5]
+        if op >= FIRST_PAIR: pair(at, d, a, b, c, n, scalar)
+        elif op == OP_ADD: add(d, a, b, n)
+        elif op == OP_MULTIPLY: multiply(d, a, b, n)
+        elif op == OP_SUBTRACT: subtract(d, a, b, n)
+        elif op == OP_DIVIDE: divide(d, a, b, n)
+        elif op == OP_ADD_VS: add_vs(d, a, scalar[at[3]], n)
+        elif op == OP_MULTIPLY_VS: multiply_vs(d, a, scalar[at[3]], n)
+        elif op == OP_SUBTRACT_VS: subtract_vs(d, a, scalar[at[3]], n)
+        elif op == OP_SUBTRACT_SV: subtract_sv(d, scalar[at[2]], b, n)
+        elif op == OP_DIVIDE_VS: divide_vs(d, a, scalar[at[3]], n)
+        elif op == OP_DIVIDE_SV: divide_sv(d, scalar[at[2]], b, n)
+        elif op == OP_POWER: vpow_block(d, a, b, n)
+        elif op == OP_EXP: vexp_block(d, a, n)
+        elif op == OP_LN: vlog_block(d, a, n)
+        elif op == OP_MIN: minimum(d, a, b, n)
+        elif op == OP_MIN_VS: minimum_vs(d, a, scalar[at[3]], n)
+        elif op == OP_MIN_SV: minimum_sv(d, scalar[at[2]], b, n)
+        elif op == OP_MAX: maximum(d, a, b, n)
+        elif op == OP_MAX_VS: maximum_vs(d, a, scalar[at[3]], n)
+        elif op == OP_MAX_SV: maximum_sv(d, scalar[at[2]], b, n)
+        elif op == OP_TABLE:
+            t = at[3]
+            table(d, a, tape.table_points + 3 * tape.table_offsets[t],
+                  tape.table_offsets[t + 1] - tape.table_offsets[t], tape.table_below[t], n)
+        elif op == OP_IF_THEN_ELSE: if_then_else(d, a, b, c, n)
+        elif op == OP_LESS: less(d, a, b, n)
+        elif op == OP_LESS_VS: less_vs(d, a, scalar[at[3]], n)
+        elif op == OP_LESS_EQUAL: less_equal(d, a, b, n)
+        elif op == OP_LESS_EQUAL_VS: less_equal_vs(d, a, scalar[at[3]], n)
+        elif op == OP_GREATER: less(d, b, a, n)
+        elif op == OP_GREATER_VS: greater_vs(d, a, scalar[at[3]], n)
+        elif op == OP_GREATER_EQUAL: less_equal(d, b, a, n)
+        elif op == OP_GREATER_EQUAL_VS: greater_equal_vs(d, a, scalar[at[3]], n)
+        elif op == OP_EQUAL: equal(d, a, b, n)
+        elif op == OP_NOT_EQUAL: not_equal(d, a, b, n)
+        elif op == OP_AND: logical_and(d, a, b, n)
+        elif op == OP_OR: logical_or(d, a, b, n)
+        elif op == OP_NOT: logical_not(d, a, n)
+        elif op == OP_XIDZ: xidz(d, a, b, c, n)
+        elif op == OP_NEGATIVE: negative(d, a, n)
+        elif op == OP_ABS: absolute(d, a, n)
+        elif op == OP_SQRT: square_root(d, a, n)
+        elif op == OP_INTEGER: integer(d, a, n)
+        elif op == OP_MODULO: modulo(d, a, b, n)
+        elif op == OP_SIN: vsin_block(d, a, n)
+        elif op == OP_COS: vcos_block(d, a, n)
+        elif op == OP_TAN: vtan_block(d, a, n)
+        elif op == OP_ARCSIN: vasin_block(d, a, n)
+        elif op == OP_ARCCOS: vacos_block(d, a, n)
+        elif op == OP_ARCTAN: vatan_block(d, a, n)
+        elif op == OP_SINH: vsinh_block(d, a, n)
+        elif op == OP_COSH: vcosh_block(d, a, n)
+        elif op == OP_TANH: vtanh_block(d, a, n)
+        elif op == OP_ALLOCATION_SHARE: share(d, a, b, n)
+        elif op == OP_ALLOCATION_PRICE: price(d, registers, stride, tape.lists + at[2], at[3], n)
+        elif op == OP_SUM: total(d, registers, stride, tape.lists + at[2], at[3], n)
+        elif op == OP_GATHER: gather(d, registers, stride, tape.lists + at[2], at[3], n)
+        elif op == OP_COPY: copy(d, a, n)
+        elif op == OP_FILL: fill(d, scalar[at[2]], n)
+        elif op == OP_UNIFORM:
+            philox_block(d, a, tape.noise.members, tape.noise.step, tape.noise.keys + 2 * at[3], n)
+        elif op == OP_GIVEN: given(d, tape.noise, at[2], n)
+        elif op == OP_NORMAL_PROBABILITY: vnormal_probability_block(d, a, n)
+        elif op == OP_NORMAL_QUANTILE: vnormal_quantile_block(d, a, n)
+        elif op == OP_COUNT_PROBABILITY: distribution(d, a, b, c, n, vcount_probability)
+        elif op == OP_COUNT_QUANTILE: distribution(d, a, b, c, n, vcount_quantile)
+        elif op == OP_BETA_PROBABILITY: distribution(d, a, b, c, n, vbeta_probability)
+        elif op == OP_BETA_QUANTILE: distribution(d, a, b, c, n, vbeta_quantile)
+        elif op == OP_HOLD:
+            if first_stage:
+                hold(d, a, b, n)
+        done += 1
+        if alone or done == at[5]:
+            at += 6
+            done = 0
+        origin = registers + done * stride
 
 
 # --------------------------------------------------------------------------------------------- time loop
