@@ -10,12 +10,12 @@ import numpy as np
 from villageflow.errors import DesignError, did_you_mean
 from villageflow.ir.model import Kind, Model
 from villageflow.program.events import Breaks
-from villageflow.program.fuse import operations
+from villageflow.program.fuse import Strip, one_by_one, operations, pairs
 from villageflow.program.graph import Graph, Rate, build_graph
 from villageflow.program.needs import Needs
 from villageflow.program.opcodes import CODES, LISTED, OPERANDS, for_kinds
 from villageflow.program.program import SCALARS, SEGMENTS, Clock, Program
-from villageflow.program.strips import Strip, in_strips, one_by_one
+from villageflow.program.strips import in_strips
 from villageflow.program.tables import pack_tables
 from villageflow.program.tangent import differentiate, tangent_name
 
@@ -310,6 +310,7 @@ class _Emitter:
 
     def _emit_strips(self, strips: list[Strip], kept: set[int]) -> None:
         """Linear scan: registers are free again after the last reader of what is in them."""
+        strips = pairs(strips, kept)
         strip_of = {index: run for run in (strip.values for strip in strips) for index in run}
         last: dict[tuple[int, ...], int] = {}
         read: list[dict[tuple[int, ...], None]] = []

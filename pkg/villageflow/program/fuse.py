@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from villageflow.program.graph import Value
-from villageflow.program.opcodes import ARITHMETIC, SCALAR_VECTOR, SWAPPED, THIRD_FIRST, VECTOR_SCALAR
+from villageflow.program.opcodes import ARITHMETIC, OPERANDS, SCALAR_VECTOR, SWAPPED, THIRD_FIRST, VECTOR_SCALAR
 
 FEWEST_SUMMANDS = 8
 """A shorter sum is as fast by pairs."""
@@ -34,6 +35,32 @@ class Operation:
     operands: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """Operations of one name that are done together; mostly one alone."""
+
+    operations: tuple[Operation, ...]
+
+    @property
+    def segment(self) -> str:
+        """Of all the operations."""
+        return self.operations[0].segment
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """What the operations compute."""
+        return tuple(operation.index for operation in self.operations)
+
+    def runs(self) -> Iterator[tuple[int, ...]]:
+        """What the operations read: for each operand, the values of all elements."""
+        return zip(*(operation.operands for operation in self.operations), strict=True)
+
+
+def one_by_one(operations: Iterable[Operation]) -> list[Strip]:
+    """Every operation alone, as they come."""
+    return [Strip((operation,)) for operation in operations]
+
+
 def operations(
     values: Sequence[Value], sequence: Sequence[tuple[str, int]], kept: Collection[int],
     is_scalar: Callable[[int], bool], *, with_sums: bool = False,
@@ -54,20 +81,11 @@ def operations(
         Whether a long sum is one operation. That is for one member: over a block, pairs pass over memory less often.
     """
     summands = sums(values, sequence, kept) if with_sums else {}
-    inner = pairs(values, sequence, kept, taken=summands.keys())
-    first = {*inner.values()}
     found = []
     for segment, index in sequence:
-        value = values[index]
-        if index in first or summands.get(index) == ():
-            continue
-        if index in summands:
-            name, operands = "SUM", summands[index]
-        elif index in inner:
-            name, operands = _pair(values, index, inner[index], is_scalar)
-        else:
-            name, operands = _variant(value, is_scalar)
-        found.append(Operation(segment, index, name, operands))
+        if summands.get(index) != ():
+            name, operands = ("SUM", summands[index]) if index in summands else _variant(values[index], is_scalar)
+            found.append(Operation(segment, index, name, operands))
     return found
 
 
@@ -76,7 +94,7 @@ def sums(
 ) -> dict[int, tuple[int, ...]]:
     """Last addition of each long sum -> its summands from left to right; () for the other additions of a sum."""
     segment = {index: name for name, index in sequence if values[index].kind == "ADD"}
-    readers = _readers(values, sequence)
+    readers = Counter(operand for _, index in sequence for operand in values[index].operands)
     found: dict[int, tuple[int, ...]] = {}
     for last in reversed(segment):
         if last in found:
@@ -92,48 +110,54 @@ def sums(
     return found
 
 
-def pairs(
-    values: Sequence[Value], sequence: Sequence[tuple[str, int]], kept: Collection[int], taken: Collection[int] = ()
-) -> dict[int, int]:
-    """Second operation of each pair -> the first, which then needs no register and no loop of its own.
+def pairs(strips: Sequence[Strip], kept: Collection[int]) -> list[Strip]:
+    """The same strips with two of arithmetic as one where only the second reads the first.
 
-    A pair is arithmetic whose result only another operation of arithmetic reads. Both are rounded as they would be
-    alone, so that fusing them moves no bit. Values in `taken` are in no pair.
+    The first then needs no register and no loop of its own. Both are rounded as they would be alone, so that fusing
+    them moves no bit.
+
+    Parameters
+    ----------
+    strips : sequence of Strip
+        Operands before their users.
+    kept : collection of int
+        Values that are read from outside.
     """
-    segment = {
-        index: name for name, index in sequence if values[index].kind in ARITHMETIC and index not in taken
+    readers = Counter(index for strip in strips for operation in strip.operations for index in operation.operands)
+    free = {
+        strip.values: strip for strip in strips
+        if _arithmetic(strip) and all(readers[index] == 1 and index not in kept for index in strip.values)
     }
-    readers = _readers(values, sequence)
-    found: dict[int, int] = {}
-    fused: set[int] = set()
-    for index in reversed(segment):
-        if index in fused:
+    found: list[Strip] = []
+    fused: set[tuple[int, ...]] = set()
+    for strip in reversed(strips):
+        if strip.values in fused:
             continue
-        for operand in values[index].operands:
-            if segment.get(operand) == segment[index] and readers[operand] == 1 and operand not in kept:
-                found[index] = operand
-                fused.add(operand)
+        for place, run in enumerate(strip.runs() if _arithmetic(strip) else ()):
+            if run in free and free[run].segment == strip.segment:
+                strip = Strip(tuple(map(partial(_pair, place), free[run].operations, strip.operations)))
+                fused.add(run)
                 break
-    return found
+        found.append(strip)
+    return found[::-1]
 
 
-def _readers(values: Sequence[Value], sequence: Sequence[tuple[str, int]]) -> Counter[int]:
-    return Counter(operand for _, index in sequence for operand in values[index].operands)
+def _arithmetic(strip: Strip) -> bool:
+    return _bare(strip.operations[0].name) in ARITHMETIC
 
 
-def _pair(
-    values: Sequence[Value], index: int, inner: int, is_scalar: Callable[[int], bool]
-) -> tuple[str, tuple[int, ...]]:
-    """The pair of an operation and the one whose result it reads; scalars are on the right where they can be."""
-    first, second = values[inner], values[index]
-    a, b = first.operands
-    if is_scalar(a) and first.kind in SWAPPED:
-        a, b = b, a
-    on_right = second.operands[1] == inner
-    c = second.operands[0] if on_right else second.operands[1]
-    kinds = ["S" if is_scalar(operand) else "V" for operand in (a, b, c)]
-    then = THIRD_FIRST.get(second.kind, second.kind) if on_right else second.kind
-    return f"{first.kind}_{kinds[0]}{kinds[1]}_{then}_{kinds[2]}", (a, b, c)
+def _bare(name: str) -> str:
+    return name.removesuffix("_VS").removesuffix("_SV")
+
+
+def _pair(place: int, first: Operation, second: Operation) -> Operation:
+    """Two operations as one; the second has the result of the first as its left (0) or right (1) operand."""
+    name, third = _bare(second.name), OPERANDS[second.name][1 - place]
+    then = THIRD_FIRST.get(name, name) if place else name
+    return Operation(
+        second.segment, second.index, f"{_bare(first.name)}_{OPERANDS[first.name]}_{then}_{third}",
+        (*first.operands, second.operands[1 - place]),
+    )
 
 
 def _variant(value: Value, is_scalar: Callable[[int], bool]) -> tuple[str, tuple[int, ...]]:

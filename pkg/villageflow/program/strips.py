@@ -8,41 +8,17 @@ computed together, in registers that follow each other.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from villageflow.names import array_of
-from villageflow.program.fuse import Operation
+from villageflow.program.fuse import Operation, Strip, one_by_one
 from villageflow.program.graph import Graph
 from villageflow.program.opcodes import LISTED, ONE_BY_ONE
-
-FEWEST: Final = 4
-"""Operations that are worth a strip: an operand that has to be gathered first costs as much as two or three."""
 
 _LONG: Final = ("POWER", "EXP", "LN")
 
 Place = tuple[int, int, bool, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Strip:
-    """Operations of one name that are done together, mostly one alone."""
-
-    operations: tuple[Operation, ...]
-
-    @property
-    def values(self) -> tuple[int, ...]:
-        return tuple(operation.index for operation in self.operations)
-
-    def runs(self) -> Iterator[tuple[int, ...]]:
-        """What the operations read: for each operand, the values of all elements."""
-        return zip(*(operation.operands for operation in self.operations), strict=True)
-
-
-def one_by_one(operations: Iterable[Operation]) -> list[Strip]:
-    """Every operation alone, as they come."""
-    return [Strip((operation,)) for operation in operations]
 
 
 def in_strips(graph: Graph, operations: Sequence[Operation]) -> list[Strip]:
@@ -63,19 +39,19 @@ def in_strips(graph: Graph, operations: Sequence[Operation]) -> list[Strip]:
     values, place = graph.values, _places(operations)
     made = {operation.index: operation for operation in operations}
     todo = deque(families(graph))
-    todo += [operation.operands for operation in operations if operation.name in LISTED]
+    todo += [(operation.index,) for operation in operations if operation.name in LISTED]
     grouped: set[int] = set()
     strips: list[Strip] = []
     while todo:
         family = [made[i] for i in dict.fromkeys(todo.popleft()) if i in made and i not in grouped]
         for alike in _alike(family, lambda operation: operation.name):
-            if len(alike) < FEWEST:
+            if len(alike) == 1 and alike[0].name not in LISTED:
                 continue
             grouped.update(operation.index for operation in alike)
             todo += _operand_families(alike)
             if alike[0].name not in ONE_BY_ONE:
                 together = _alike(alike, lambda operation: (place[operation.index], values[operation.index].label))
-                strips += [Strip(tuple(group)) for group in together if len(group) >= FEWEST]
+                strips += [Strip(tuple(group)) for group in together if len(group) > 1]
     inside = {index for strip in strips for index in strip.values}
     strips += one_by_one(operation for operation in operations if operation.index not in inside)
     return sorted(strips, key=lambda strip: (place[strip.values[0]], strip.values[0]))
