@@ -19,15 +19,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 import villageflow as vf
 from child import in_child, in_children
 from engines import BLOCKS, MODEL, Timing, engines, measure, ratio
 from family import Family, family
 from fused_c import FLAGS, compiler
+from generated import array_text
 from jacobian import N_PARAMETERS, jacobian_ratio
 from villageflow.ensemble.simulate import available_threads, time_grid
+from villageflow.integrate.drive import RunSettings, run_program
+from villageflow.program.emit import compile_model
+from villageflow.timegrid import TimeGrid
 
 HERE: Final = Path(__file__).resolve().parent
+ELEMENTS: Final = (10, 100, 400)
 EQUATIONS: Final = (2_500, 5_000, 10_000, 20_000)
 SINGLE: Final = ("agent_stores", "brand_stores", "workers_ecom", "children", "elderly")
 
@@ -53,7 +60,8 @@ def main() -> None:
     found, missing = engines(options.members)
     timings = measure(found, options.repeats)
     rows = [
-        *engine_rows(timings), reduction_row(options.ensemble), jacobian_row(), single_row(), import_row(), cache_row()
+        *engine_rows(timings), reduction_row(options.ensemble), jacobian_row(), single_row(), array_row(), import_row(),
+        cache_row(),
     ]
     models = family(options.members)
     rows.append(family_row(models, options.members))
@@ -103,6 +111,28 @@ def single_row() -> Row:
     steps = time_grid(model).n_steps
     return Row(f"one run of village_cluster ({steps} steps) by simulate(), {len(SINGLE)} variables", "under 3 ms",
                f"{milliseconds:.2f} ms", milliseconds < 3)
+
+
+def array_row() -> Row:
+    ratios = [array_ratio(n_elements) for n_elements in ELEMENTS]
+    what = f"one run of 20 equations over {', '.join(map(str, ELEMENTS))} elements, for one with each element apart"
+    return Row(what, "at least 1.5", ", ".join(f"{value:.1f}" for value in ratios), min(ratios) >= 1.5)
+
+
+def array_ratio(n_elements: int) -> float:
+    """Time of one member in a program of ensembles over that in its own, where elements are computed together."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "arrays.mdl")
+        path.write_text(array_text(n_elements))
+        model = vf.read_model(path)
+    grid = TimeGrid(0.0, 250.0, 0.25, 250.0)
+
+    def seconds(varied: tuple[str, ...]) -> float:
+        program = compile_model(model, varied=varied, saves=tuple(model.stocks)[:-n_elements])
+        member = np.array([[model.constants[name]] for name in varied]).reshape(len(varied), 1)
+        return median_seconds(lambda: run_program(program, grid, member, settings=RunSettings()), 100)
+
+    return seconds(("life_time",)) / seconds(())
 
 
 def import_row() -> Row:

@@ -31,7 +31,7 @@ from villageflow.ir.nodes import (
 )
 from villageflow.ir.source import SourceModel, SourceVariable
 from villageflow.lower import lower
-from villageflow.program import emit, fuse, opcodes
+from villageflow.program import emit, opcodes
 from villageflow.program.emit import compile_model
 from villageflow.program.opcodes import NAMES
 from villageflow.program.reference import run_reference
@@ -197,7 +197,7 @@ def test_every_pair_is_emitted_and_equals_the_twin_and_its_two_operations(monkey
     assert set(opcodes.PAIRS) <= {NAMES[code] for code in program.code[:, 0]}
     columns = {"p": MEMBERS[0], "q": MEMBERS[1], "r": np.ones_like(MEMBERS[0])}
     assert_equals_reference(program, {name: column[::3] for name, column in columns.items()})
-    monkeypatch.setattr(fuse, "pairs", lambda *_, **__: {})
+    monkeypatch.setattr(emit, "pairs", lambda strips, _: strips)
     emit._compiled.cache_clear()
     alone = compile_model(model, varied=("p", "q", "r"), saves=saves)
     emit._compiled.cache_clear()

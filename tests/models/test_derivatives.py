@@ -135,8 +135,9 @@ class ComplexRun:
         return COMPLEX[second](c, inner) if third_first else COMPLEX[second](inner, c)
 
     def execute(self, segment, registers, first=True):
-        for op, dst, a, b, c in self.program.segment(segment).tolist():
+        for op, dst, a, b, c, count in self.program.segment(segment).tolist():
             name = NAMES[op]
+            assert count == 1
             if name == "HOLD":
                 if first:
                     registers[dst] = _where(registers[a].real != 0, registers[b], registers[dst])
