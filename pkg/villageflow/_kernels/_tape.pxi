@@ -233,13 +233,15 @@ cdef void price(double* d, const double* registers, Py_ssize_t stride, const int
     for i in range(n):
         d[i] = allocation_price(registers + i, stride, slots, n_slots)
 
-cdef void total(Out d, const double* registers, Py_ssize_t stride, const int* slots, int n_slots, int n) noexcept nogil:
+cdef void total(double* d, const double* registers, Py_ssize_t stride, const int* slots, int n_slots,
+                int n) noexcept nogil:
     cdef int i, j
+    cdef double so_far
     for i in range(n):
-        d[i] = registers[slots[0] * stride + i]
-    for j in range(1, n_slots):
-        for i in range(n):
-            d[i] = d[i] + registers[slots[j] * stride + i]
+        so_far = registers[slots[0] * stride + i]
+        for j in range(1, n_slots):
+            so_far = so_far + registers[slots[j] * stride + i]
+        d[i] = so_far
 
 cdef void gather(double* d, const double* registers, Py_ssize_t stride, const int* slots, int n_slots,
                  int n) noexcept nogil:
@@ -323,26 +325,24 @@ cdef void given(Out d, const Noise* noise, int series, int n) noexcept nogil:
         d[i] = row[i] if noise.given_width > 1 else row[0]
 
 
-cdef void execute(const Tape* tape, int segment, double* registers, Py_ssize_t stride, int n,
+cdef void execute(const Tape* tape, int segment, double* registers, Py_ssize_t stride, int n_members,
                   const double* scalar, bint first_stage) noexcept nogil:
-    """Run one segment over registers of `n` members, `stride` apart."""
-    cdef bint alone = stride == 1  # neighbouring registers are neighbouring numbers: a count is one loop
-    cdef const int* at = tape.code + 6 * tape.bounds[segment]
-    cdef const int* end = tape.code + 6 * tape.bounds[segment + 1]
-    cdef double* origin = registers
-    cdef int op, t, done = 0
+    """Run one segment over registers of `n_members` members, `stride` apart; counts other than 1 need a stride of 1."""
+    cdef Py_ssize_t row
+    cdef const int* at
+    cdef int op, t, n
     cdef double* d
     cdef double* a
     cdef double* b
     cdef double* c
-    while at < end:
+    for row in range(tape.bounds[segment], tape.bounds[segment + 1]):
+        at = tape.code + 6 * row
         op = at[0]
-        d = origin + at[1] * stride
-        a = origin + at[2] * stride
-        b = origin + at[3] * stride
-        c = origin + at[4] * stride
-        if alone:
-            n = at[5]
+        d = registers + at[1] * stride
+        a = registers + at[2] * stride
+        b = registers + at[3] * stride
+        c = registers + at[4] * stride
+        n = n_members * at[5]
         if op >= FIRST_PAIR: pair(at, d, a, b, c, n, scalar)
         elif op == OP_ADD: add(d, a, b, n)
         elif op == OP_MULTIPLY: multiply(d, a, b, n)
@@ -414,11 +414,6 @@ cdef void execute(const Tape* tape, int segment, double* registers, Py_ssize_t s
         elif op == OP_HOLD:
             if first_stage:
                 hold(d, a, b, n)
-        done += 1
-        if alone or done == at[5]:
-            at += 6
-            done = 0
-        origin = registers + done * stride
 
 
 # --------------------------------------------------------------------------------------------- time loop

@@ -89,6 +89,7 @@ class _AdaptiveRunner:
         self._kernel = kernel(settings.isa or selected_isa())
         self._program, self._grid, self._parameters, self._settings = program, grid, parameters, settings
         self._stride = register_width(n_members, settings)
+        self._code, self._bounds = program.unrolled if self._stride > 1 else (program.code, program.bounds)
         self._save_steps = grid.save_steps()
         self._tolerances = np.array([*settings.tolerance, SAME_TIME * grid.step])
         self._local = threading.local()
@@ -108,7 +109,7 @@ class _AdaptiveRunner:
             local.scalars = np.empty(len(program.scalars))
             local.lanes = aligned((_LANE_ROWS + 8 * len(program.stocks)) * stride)
         self._kernel.run_adaptive_block(
-            program.code, program.bounds, program.scalars, self._parameters, program.parameter_slots,
+            self._code, self._bounds, program.scalars, self._parameters, program.parameter_slots,
             program.stock_slots, program.flow_slots, program.save_slots, program.lists, program.tables.offsets,
             program.tables.points, program.tables.below, clock.time, clock.step_time, clock.events,
             NODES, WEIGHTS, CONTROLLER, self._tolerances, grid_scalars(self._grid), self._grid.n_steps,

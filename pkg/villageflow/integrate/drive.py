@@ -145,6 +145,7 @@ class _BlockRunner:
         self._program, self._grid, self._settings = program, grid, settings
         self._parameters, self._out, self._healthy = np.ascontiguousarray(parameters), out, healthy
         self._stride = register_width(parameters.shape[1], settings)
+        self._code, self._bounds = program.unrolled if self._stride > 1 else (program.code, program.bounds)
         self._grid_scalars = grid_scalars(grid)
         self._save_steps = grid.save_steps()
         noise, n_members = settings.noise, parameters.shape[1]
@@ -172,7 +173,7 @@ class _BlockRunner:
         registers, scalar_work, stage_work = self._workspaces()
         while True:
             needed: int = self._kernel.run_block(
-                program.code, program.bounds, program.scalars, self._parameters, program.parameter_slots,
+                self._code, self._bounds, program.scalars, self._parameters, program.parameter_slots,
                 program.stock_slots, program.flow_slots, program.non_negative, program.delays, program.save_slots,
                 program.lists, program.tables.offsets,
                 program.tables.points, program.tables.below, self._grid_scalars, self._grid.n_steps,

@@ -31,6 +31,9 @@ Floats = npt.NDArray[np.float64]
 SEGMENTS: Final = ("run", "member", "time", "lane", "save")
 SCALARS: Final = ("time", "step_time", "initial_time", "final_time", "time_step", "saveper")
 """Scalar registers 0 to 5, written by the integrator. ``step_time`` is the time at which the step began."""
+_STEPS: Final = np.array([[1, *(kind == "V" for kind in f"{OPERANDS[name]:<3}")] for name in NAMES])
+"""From one of the operations that a count stands for to the next: of the destination and of three operands."""
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -152,6 +155,17 @@ class Program:
     def random_variables(self) -> tuple[str, ...]:
         """Variables whose equations draw random numbers in this program; empty where none does."""
         return tuple(dict.fromkeys(owner(stream) for stream in self.streams))
+
+    @cached_property
+    def unrolled(self) -> tuple[Ints, Ints]:
+        """The same code and bounds with counts of 1, as registers of more than one member need it."""
+        counts = self.code[:, 5]
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        code = np.repeat(self.code, counts, axis=0)
+        place = np.arange(len(code)) - np.repeat(ends[:-1], counts)
+        code[:, 1:5] += (_STEPS[code[:, 0]] * place[:, None]).astype(np.int32)
+        code[:, 5] = 1
+        return code, ends[self.bounds].astype(np.int32)
 
     def segment(self, name: str) -> Ints:
         """The operations of one segment, (n, 6) int32."""
