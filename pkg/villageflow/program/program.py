@@ -267,14 +267,14 @@ def _validate_segment(program: Program, name: str, written: set[int], n_slots: i
         if count < 1 or (count > 1 and label in ONE_BY_ONE):
             raise ProgramError(f"{where} is {label} with a count of {count}")
         _validate_number(program, where, label, operands)
+        destinations = _written(row)
+        if not 0 <= destinations[0] <= destinations[-1] < n_slots:
+            raise ProgramError(f"{where} writes register {destinations[-1]}; there are {n_slots}")
         firsts = [slot for slot, kind in zip(operands, kinds, strict=False) if kind == "V"]
         vectors = [slot for first in firsts for slot in range(first, first + count)]
         scalar_operands = [slot for slot, kind in zip(operands, kinds, strict=False) if kind == "S"]
         if label in LISTED:
             vectors = program.lists[operands[0]:operands[0] + operands[1]].tolist()
-        destinations = _written(row)
-        if not 0 <= destinations[0] <= destinations[-1] < n_slots:
-            raise ProgramError(f"{where} writes register {destinations[-1]}; there are {n_slots}")
         for slot in vectors:
             if slot not in written:
                 raise ProgramError(f"{where} reads register {slot} before it is written")
