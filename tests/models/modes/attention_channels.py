@@ -16,7 +16,7 @@ SAVED = (
     *(f"demand_share[{c}]" for c in CHANNELS),
     *(f"regional_sales[{g},{c}]" for g in GOODS for c in CHANNELS),
     *("netizens", "value_per_video_user", "flash_sales_per_event", "flash_sales_rate", "flash_sales", "region_gmv"),
-    *("online_sales", "region_merchant_profit", "regional_income", "viewer_trust", "video_conversion"),
+    *("region_online_sales", "region_merchant_profit", "region_income", "viewer_trust", "video_conversion"),
     *("false_claim_share", "creators[video]", "fans", "fans_per_cost", "visitors", "scenic_quality", "goodwill"),
     *("repeat_orders", "repeat_sales", "visitor_receipts", "margin_after_promotion", "differentiation"),
     *("heritage_practitioners", "heritage_sales"),
@@ -24,8 +24,8 @@ SAVED = (
 
 
 def mean(runs: Series, name: str, year: float) -> Floats:
-    """Mean over a calendar year of a flow, by the trapezium rule on the saved times."""
-    return np.trapezoid(runs.span(name, year, year + 1), axis=1) * 0.25
+    """Mean over the saved times of a calendar year, both ends included, as the facts are compared."""
+    return runs.span(name, year, year + 1).mean(axis=1)
 
 
 def pick(runs: Series, name: str, years: np.ndarray) -> Floats:
@@ -59,12 +59,13 @@ def c03_1(run: Runs) -> Truth:
 
 def c03_2(run: Runs) -> Truth:
     """Monthly broadcasts sell less and less each, through fatigue; two years later only carry-over has left a gain."""
-    plan = {"policy_relief_events": 12.0, "programme_start": 2022.0, "programme_end": 2024.0}
+    plan = {"policy_relief_events": 12.0, "regional_programme_start": 2022.0, "regional_programme_end": 2024.0}
     repeated, tireless = run(plan), run(plan, switch_b51=0.0)
     falls = repeated.at("flash_sales_per_event", 2024) < 0.8 * repeated.at("flash_sales_per_event", 2022)
     fatigue = tireless.at("flash_sales_per_event", 2024) >= tireless.at("flash_sales_per_event", 2022)
-    gain = repeated.end("online_sales") / run().end("online_sales") - 1
-    bare = run(plan, relief_carry_over=0.0).end("online_sales") / run(relief_carry_over=0.0).end("online_sales") - 1
+    gain = repeated.end("region_online_sales") / run().end("region_online_sales") - 1
+    bare = run(plan, relief_carry_over=0.0).end("region_online_sales")
+    bare = bare / run(relief_carry_over=0.0).end("region_online_sales") - 1
     return falls & fatigue & (gain > 0) & (bare < 0.2 * gain)
 
 
@@ -77,31 +78,32 @@ def c06_1(run: Runs) -> Truth:
 
 
 def c06_2(run: Runs) -> Truth:
-    """Fans double within a year at first, by 2026 they grow by less than a tenth; a larger budget lifts the end."""
+    """Fans double yearly at first, driven by sharing; they end growing by less than a tenth, limited by attention."""
     base = run()
-    fans = pick(base, "fans", np.arange(2016, 2027))
-    growth = np.diff(np.log(np.maximum(fans, 1.0)), axis=1)
-    early = (growth[:, 0] > np.log(2)) & (growth[:, 1] > np.log(2))
-    limited = growth[:, -1] < 0.1
-    return early & limited & (run(times={"attention_budget": 2.0}).end("fans") > 1.05 * fans[:, -1])
+    fans, chance = (pick(runs, "fans", np.arange(2016, 2027)) for runs in (base, run(switch_r65=0.0)))
+    growth = fans[:, 1:] / np.maximum(fans[:, :-1], 1.0)
+    early = (growth[:, 0] > 2) & (growth[:, 1] > 2)
+    shared = fans[:, 2] / np.maximum(fans[:, 0], 1.0) > chance[:, 2] / np.maximum(chance[:, 0], 1.0)
+    limited = growth[:, -1] < 1.1
+    return early & shared & limited & (run(times={"attention_budget": 2.0}).end("fans") > fans[:, -1])
 
 
 def c06_3(run: Runs) -> Truth:
-    """Unsupervised, more creators mean less trust and conversion; with supervision false claims fall from their peak."""
-    free = {"supervision_gain": 0.0}
+    """Unsupervised, more creators mean less trust and conversion; supervised, false claims fall from a peak."""
+    free = {"video_supervision_gain": 0.0}
     few, many = run(free), run(free, times={"creator_entry_hazard[video]": 1.5})
     more = many.at("creators[video]", STANDING) > few.at("creators[video]", STANDING)
     trust = many.at("viewer_trust", STANDING) < few.at("viewer_trust", STANDING)
     conversion = many.at("video_conversion", STANDING) < few.at("video_conversion", STANDING)
-    watched = run(supervision_gain=1.0)
+    watched = run(video_supervision_gain=1.0)
     falls = watched.end("false_claim_share") < 0.9 * watched["false_claim_share"].max(axis=1)
     below = watched.end("false_claim_share") < 0.9 * few.end("false_claim_share")
     return more & trust & conversion & falls & below
 
 
 def c06_4(run: Runs) -> Truth:
-    """A team that puts four times the work into a video, and so makes fewer, has more fans for each RMB spent."""
-    few, many = run(times={"making_time": 2.0}), run(times={"making_time": 0.5})
+    """A team of fixed size has more fans for each RMB if it makes a video in twenty days than if it makes one a day."""
+    few, many = run(switch_r66=0.0, making_time=20.0), run(switch_r66=0.0, making_time=1.0)
     return few.at("fans_per_cost", STANDING) > many.at("fans_per_cost", STANDING)
 
 
@@ -129,7 +131,8 @@ def c07_1(run: Runs) -> Truth:
 def c07_2(run: Runs) -> Truth:
     """Most perishable daily goods go by group, most goods of visible quality live, most culture-rich goods by video."""
     base = run()
-    best = {g: np.stack([base.at(f"regional_sales[{g},{c}]", STANDING) for c in CHANNELS]).argmax(axis=0) for g in GOODS}
+    sales = {g: np.stack([base.at(f"regional_sales[{g},{c}]", STANDING) for c in CHANNELS]) for g in GOODS}
+    best = {g: by_channel.argmax(axis=0) for g, by_channel in sales.items()}
     return (best["perishable_daily"] == 1) & (best["visible_quality"] == 0) & (best["culture_rich"] == 2)
 
 
@@ -140,14 +143,14 @@ def alone(channel: str) -> dict[str, float]:
 
 def advantage(run: Runs, **changes: float | Floats) -> Floats:
     """Sales of the region with all modes over those with the best single mode, for each member."""
-    singles = [run({**alone(c), **changes}).at("online_sales", STANDING) for c in CHANNELS]
-    return run(changes).at("online_sales", STANDING) / np.max(singles, axis=0)
+    singles = [run({**alone(c), **changes}).at("region_online_sales", STANDING) for c in CHANNELS]
+    return run(changes).at("region_online_sales", STANDING) / np.max(singles, axis=0)
 
 
 def c07_3(run: Runs) -> Truth:
     """The same effort sells more spread over the modes than in the best one, the more so where segments differ."""
-    elderly, others = run.values("elderly_share_of_buyers"), 1 - run.values("elderly_share_of_buyers")
-    share = elderly, others * run.values("working_share_of_others"), others * (1 - run.values("working_share_of_others"))
+    elderly, working = run.values("elderly_share_of_buyers"), run.values("working_share_of_others")
+    share = elderly, (1 - elderly) * working, (1 - elderly) * (1 - working)
     same = {}
     for gap in ("app_gap", "schedule_gap"):
         average = sum(w * run.values(f"{gap}[{s}]") for w, s in zip(share, SEGMENTS, strict=True))
@@ -159,7 +162,7 @@ def c07_3(run: Runs) -> Truth:
 def n14_1(run: Runs) -> Truth:
     """Content of one year raises visitors most in the next; travel lost in one year lowers orders most in the next."""
     base = run()
-    told = run(policy_story_content=1.0, programme_start=2017.0, programme_end=2018.0)
+    told = run(policy_story_content=1.0, regional_programme_start=2017.0, regional_programme_end=2018.0)
     lost = run(travel_loss=0.5, travel_loss_start=2017.0, travel_loss_length=1.0)
     visits = [mean(told, "visitors", y) - mean(base, "visitors", y) for y in (2017, 2018)]
     orders = [mean(base, "repeat_orders", y) - mean(lost, "repeat_orders", y) for y in (2017, 2018)]
@@ -168,7 +171,7 @@ def n14_1(run: Runs) -> Truth:
 
 def n14_2(run: Runs) -> Truth:
     """Free visits fall by over 5 % from a peak and scenery by a tenth; limited ones are fewer, last, and spare it."""
-    limit = {"policy_visitor_limit": 2.0, "programme_start": 2011.0, "programme_end": 2027.0}
+    limit = {"policy_visitor_limit": 2.0, "regional_programme_start": 2011.0, "regional_programme_end": 2027.0}
     free, limited = run(), run(limit)
     peak = free["visitors"].max(axis=1)
     overshoot = (free.end("visitors") < 0.95 * peak) & (free.end("scenic_quality") < 0.9)
@@ -180,9 +183,9 @@ def n14_2(run: Runs) -> Truth:
 def n14_3(run: Runs) -> Truth:
     """With poor goods and fine scenery income grows by half or more, and visits bring most of the growth."""
     poor = run.archetype("scenic_poor_goods")()
-    gain = poor.at("regional_income", STANDING) - poor.at("regional_income", 2012)
+    gain = poor.at("region_income", STANDING) - poor.at("region_income", 2012)
     goods = poor.at("region_merchant_profit", STANDING) - poor.at("region_merchant_profit", 2012)
-    return (gain > 0.5 * poor.at("regional_income", 2012)) & (goods < 0.5 * gain)
+    return (gain > 0.5 * poor.at("region_income", 2012)) & (goods < 0.5 * gain)
 
 
 def g03_1(run: Runs) -> Truth:
@@ -199,7 +202,7 @@ def g03_2(run: Runs) -> Truth:
     """Artisans, distinct image and income rise together, and heritage that answers income lifts all three."""
     region = run.archetype("yunnan_guizhou")
     base, without = region(), region(artisan_entry_hazard=0.0)
-    names = ("heritage_practitioners", "differentiation", "regional_income")
+    names = ("heritage_practitioners", "differentiation", "region_income")
     rise = [base.at(n, STANDING) > 1.1 * base.at(n, 2012) for n in names]
     lift = [base.at(n, STANDING) > without.at(n, STANDING) for n in names]
     return np.logical_and.reduce([*rise, *lift])
