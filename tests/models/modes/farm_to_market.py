@@ -80,10 +80,10 @@ def c02_4(run: Runs) -> Truth:
         return tardy, crop_years(live, "receipts", 2020, 2025) / crop_years(without, "receipts", 2020, 2025)
 
     tardy, income = effect({})
-    holds = (tardy < 0.5) & (income > 1.05)
+    holds, usual = income > 1.05, tardy
     for lack in ({"road_opening": 0.0}, {"signal_quality": 0.05}):
         tardy, income = effect(lack)
-        holds &= (tardy > 0.5) & (income < 1.05)
+        holds &= (tardy > 2 * usual) & (income < 1.05)
     return holds
 
 
@@ -167,13 +167,13 @@ def n04_4(run: Runs) -> Truth:
 
 
 def n09_2(run: Runs) -> Truth:
-    """Promotion without standards lifts sales on line within two years; most of the rise of complaints comes later."""
+    """Promotion without standards lifts sales on line in its first two full years; most of the rise of complaints comes later."""
     base, promoted = run({**NO_STANDARDS, **courses(run)}), run({**NO_STANDARDS, **courses(run), "policy_brand": 200000.0})
-    sales = crop_years(promoted, "live_sales", 2022, 2023) / crop_years(base, "live_sales", 2022, 2023)
-    soon, finally_ = (
-        promoted.at("complaint_share", t) / base.at("complaint_share", t) - 1 for t in (2023 + SPRING, 2032 + SPRING)
+    sales = crop_years(promoted, "live_sales", 2023, 2024) / crop_years(base, "live_sales", 2023, 2024)
+    soon, later = (
+        promoted.at("complaint_share", t) / base.at("complaint_share", t) - 1 for t in (2024 + SPRING, 2033 + SPRING)
     )
-    return (sales > 1.02) & (finally_ > 0.002) & (soon < finally_ / 2)
+    return (sales > 1.02) & (later > 0.002) & (soon < later / 2)
 
 
 def n09_3(run: Runs) -> Truth:
