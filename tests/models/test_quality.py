@@ -244,7 +244,7 @@ def test_a_name_means_one_thing_in_the_family():
             is_constant = re.fullmatch(r"[-+0-9.eE]+", equation) is not None
             meaning = ("constant", unit, "") if is_constant else (equation, unit, words)
             if variable.partition("[")[0] in ports:
-                meaning = ("port", unit, "")
+                meaning = ("port", unit.partition(" [")[0], "")
             if variable.isupper():
                 continue
             if variable in seen:
