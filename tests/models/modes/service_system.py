@@ -1,0 +1,305 @@
+"""Reference modes of service_system: whether each member of a set of runs shows what a statement says."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from runs import Mode, Runs, Series, Truth
+
+from villageflow import library
+
+SUBSYSTEMS = ("infrastructure", "logistics", "talent", "platform", "finance", "brand", "regulation", "information")
+MODELS = ("government_led", "enterprise_driven", "cooperative", "multi_stakeholder")
+LEVERS = ("cold_hub", "local_talent", "brand_standards", "culture_tourism", "coordination", "operation_share",
+          "local_operator")
+NO_CREDIT = {"lending_rate": 0.0, "initial_loans": 0.0}
+NO_POSTS = {"base_posts": 0.0, "posts_per_sales": 0.0, "operator_posts": 0.0}
+# money for one subsystem beside the budget, RMB/Year
+EXTRA = 1e6
+# the operator's subsidy ends in 2019.5
+AFTER_SUBSIDY = 2023.5
+
+
+@cache
+def scenario(name: str) -> dict[str, float]:
+    """Constants that a scenario changes."""
+    table = library.scenarios("service_system")
+    rows = table[table["scenario"] == name].to_dict("records")
+    return {r["name"] + (f"[{r['element']}]" if isinstance(r["element"], str) else ""): float(r["value"]) for r in rows}
+
+
+def gains(run: Runs, name: str, time: float, **changes: float):
+    """What extra money in each subsystem adds to a variable, (subsystem, member)."""
+    base = run(changes).at(name, time)
+    return np.stack([run({**changes, f"extra_money[{s}]": EXTRA}).at(name, time) - base for s in SUBSYSTEMS])
+
+
+def n01_1(run: Runs) -> Truth:
+    """With little substitution money for logistics adds most, any other at most a quarter of it."""
+    gain = gains(run, "online_sales", 2017, subsystem_substitution_power=10.0)
+    logistics = gain[SUBSYSTEMS.index("logistics")]
+    others = np.delete(gain, SUBSYSTEMS.index("logistics"), axis=0)
+    return (logistics > 0) & (others.max(axis=0) <= 0.25 * logistics)
+
+
+def n01_2(run: Runs) -> Truth:
+    """An even split beats half of the money in infrastructure; integration raises what money in any subsystem adds."""
+    even = {f"budget_weight[{s}]": 1.0 for s in SUBSYSTEMS}
+    skewed = {**even, "budget_weight[infrastructure]": 7.0}
+    better = run(even).at("online_sales", 2030) > run(skewed).at("online_sales", 2030)
+    low, high = (gains(run, "online_sales", 2022, base_integration=i) for i in (0.3, 0.5))
+    return better & (high > low).all(axis=0)
+
+
+def n05_1(run: Runs) -> Truth:
+    """What the campaign of a project adds has halved after two and a half years; continuous courses hold a level."""
+    nothing = {"campaign_courses": 0.0, "continuous_courses": 0.0, "follow_up_gain": 0.0}
+    none, once = run(nothing), run({**nothing, "campaign_courses": 800.0})
+    pulse = [once.at("basic_skilled", t) - none.at("basic_skilled", t) for t in (2019.5, 2022)]
+    steady = run(campaign_courses=0.0, continuous_courses=10000.0)
+    level = [steady.at("basic_skilled", t) for t in (2019.5, 2022, 2030)]
+    return (pulse[1] <= 0.5 * pulse[0]) & (np.minimum(level[1], level[2]) >= 0.8 * level[0])
+
+
+def n05_2(run: Runs) -> Truth:
+    """Outflow at twice the training rate leaves most professionals away at any budget; at a quarter they gather."""
+    base = run()
+    rate = base.span("upgrading_programme", 2020, 2035).mean(axis=1) / run.values("upgrading_time")
+    pull = base.span("outside_pull", 2020, 2035).mean(axis=1)
+    more = {"campaign_courses": 4.0, "continuous_courses": 4.0}
+    fast, slow = {"outflow_hazard": 2 * rate / pull}, {"outflow_hazard": rate / pull / 4}
+
+    def share(result: Series):
+        """Share of professionals trained since the start who are in the county in 2035."""
+        return result.end("professionals") / (result.end("professionals") + result.end("skilled_away"))
+
+    low = (share(run(fast)) < 0.5) & (share(run(fast, times=more)) < 0.5)
+    kept = run(slow)
+    return low & (share(kept) > 0.5) & (kept.end("professionals") > 1.3 * kept.at("professionals", 2020))
+
+
+def n05_3(run: Runs) -> Truth:
+    """Three times the courses raise the outflow where there is no post; with posts they raise the stock, and by more."""
+    more = {"campaign_courses": 3.0, "continuous_courses": 3.0}
+    posts = {name: 3.0 for name in NO_POSTS}
+    bare, leak = run(NO_POSTS), run(NO_POSTS, times=more)
+    few, full = run(times=posts), run(times={**posts, **more})
+    out = leak.span("professional_outflow", 2020, 2030).mean(axis=1)
+    raised = full.at("professionals", 2030) - few.at("professionals", 2030)
+    return (
+        (out > 1.1 * bare.span("professional_outflow", 2020, 2030).mean(axis=1))
+        & (raised > 0.1 * few.at("professionals", 2030))
+        & (raised > leak.at("professionals", 2030) - bare.at("professionals", 2030))
+    )
+
+
+def first_half(run: Series, name: str):
+    """Time at which a variable first has half of its highest value."""
+    reached = run[name] >= 0.5 * run[name].max(axis=1, keepdims=True)
+    return run.time[reached.argmax(axis=1)]
+
+
+def n05_4(run: Runs) -> Truth:
+    """Women and returnees reach half of their number in flexible work before they do in fixed work."""
+    base = run()
+    return first_half(base, "local_workers[flexible]") < first_half(base, "local_workers[fixed]")
+
+
+def n06_1(run: Runs) -> Truth:
+    """Inequality passes a peak between the ends of the run; inclusive training lowers the peak."""
+    base = run()
+    value, peak = base["income_inequality"], base["income_inequality"].max(axis=1)
+    turned = (value[:, 0] <= 0.8 * peak) & (value[:, -1] <= 0.95 * peak)
+    few, many = (run(inclusive_programme=p)["income_inequality"].max(axis=1) for p in (0.0, 0.8))
+    return turned & (many < few)
+
+
+def n06_2(run: Runs) -> Truth:
+    """Without training adoption stalls below 85 %; more literacy or a better signal moves the level."""
+    without = {"inclusive_programme": 0.0}
+    base = run(without)
+    end = base.end("connected_share")
+    stalls = (end - base.at("connected_share", 2037) < 0.02) & (end < 0.85)
+    literate = run(without, times={"literacy[low_schooling]": 1.1, "literacy[schooled]": 1.1}).end("connected_share")
+    signal = run(without, times={"village_signal": 1.1}).end("connected_share")
+    return stalls & (literate > 1.01 * end) & (signal > 1.01 * end)
+
+
+def n06_3(run: Runs) -> Truth:
+    """With every township covered a fifth of adults stay out, schooling still divides, and training does more."""
+    covered = run(inclusive_programme=0.0, township_coverage=1.0)
+    trained = run(inclusive_programme=0.8)
+    out = covered.end("connected_share") < 0.8
+    return out & (covered.end("schooling_gap_in_use") > 0.1) & (
+        trained.end("connected_share") > covered.end("connected_share")
+    )
+
+
+def n07_1(run: Runs) -> Truth:
+    """Stations reach nine villages in ten, and service per station is a fifth or more below its start."""
+    base = run()
+    return (base["coverage"].max(axis=1) >= 0.9) & (
+        base.end("use_per_station") < 0.8 * base["use_per_station"][:, 0]
+    )
+
+
+def n07_2(run: Runs) -> Truth:
+    """Two fifths of spending moved from building to running: less coverage in 2020, more use in 2035."""
+    base, moved = run(), run({"operation_share": run.values("operation_share") + 0.4})
+    slower = moved.at("coverage", 2020) < base.at("coverage", 2020)
+    return slower & (moved.end("station_use") > 1.05 * base.end("station_use"))
+
+
+def fall(run: Runs, **changes: float):
+    """Share of sales lost four years after the subsidy ends, against a subsidy that goes on."""
+    ended, kept = run(changes), run({**changes, "subsidy_length": 30.0})
+    return 1 - ended.at("online_sales", AFTER_SUBSIDY) / kept.at("online_sales", AFTER_SUBSIDY)
+
+
+def n08_1(run: Runs) -> Truth:
+    """The end of the subsidy costs the government-led set most; more trust spares the multi-stakeholder set."""
+    lost = {model: fall(run.archetype(model)) for model in MODELS}
+    most = lost["government_led"] > np.maximum.reduce([lost[m] for m in MODELS[1:]])
+    many = run.archetype("multi_stakeholder")
+    half = many.values("trust_half_point")
+    ended = [many({"trust_half_point": half * k}) for k in (0.25, 4.0)]
+    kept = [many({"trust_half_point": half * k, "subsidy_length": 30.0}) for k in (0.25, 4.0)]
+    trusting, wary = (
+        1 - e.at("online_sales", AFTER_SUBSIDY) / k.at("online_sales", AFTER_SUBSIDY)
+        for e, k in zip(ended, kept, strict=True)
+    )
+    return most & (lost["government_led"] > 0.02) & (trusting < wary)
+
+
+def n08_2(run: Runs) -> Truth:
+    """Farmers' share: cooperative at least multi-stakeholder, that more than enterprise, that at least government."""
+    led, firm, coop, many = (run.archetype(m)().at("farm_gate_price_share", 2020) for m in MODELS)
+    return (coop >= many) & (many > firm) & (firm >= led)
+
+
+def n08_3(run: Runs) -> Truth:
+    """Government-led sales grow fastest during the project; multi-stakeholder ones are highest in 2035, but only
+    where the parties' contributions carry integration beyond its base."""
+    runs = [run.archetype(m) for m in MODELS]
+    speed = np.stack([r().at("online_sales", 2019) / r().at("online_sales", 2016) for r in runs])
+    late = np.stack([r().end("online_sales") for r in runs])
+    held = {"integration_gain": 0.0, "base_integration": 0.25}
+    apart = np.stack([r(held).end("online_sales") for r in runs])
+    return (speed.argmax(axis=0) == 0) & (late.argmax(axis=0) == 3) & (apart.argmax(axis=0) != 3)
+
+
+def n10_1(run: Runs) -> Truth:
+    """Credit lifts sales by a twentieth where own capital is scarce and by less than a hundredth where it abounds."""
+    scarce = {"initial_own_capital": 1e6, "retention": 0.1, "common_reserve": 0.0}
+    ample = {"initial_own_capital": 1e9, "capital_life": 100.0}
+    lift = [
+        run(c).at("online_sales", 2024) / run({**c, **NO_CREDIT}).at("online_sales", 2024) - 1 for c in (scarce, ample)
+    ]
+    return (lift[0] > 0.05) & (np.abs(lift[1]) < 0.01)
+
+
+def n10_3(run: Runs) -> Truth:
+    """With credit agents become brand owners at a rate that is higher by a fiftieth or more."""
+    with_credit, without = (
+        r.span("graduation_rate", 2016, 2035).mean(axis=1) for r in (run(), run(NO_CREDIT))
+    )
+    return with_credit > 1.02 * without
+
+
+def n12_1(run: Runs) -> Truth:
+    """Effective spending is budget times coherence; three more agencies lower it, less so under a lead body."""
+    base = run()
+    exact = np.isclose(
+        base["effective_spending"], base["subsystem_spending"] * base["coherence"], rtol=1e-9
+    ).all(axis=1)
+    more = {"agencies_named": 8.0}
+
+    def kept(lead: float):
+        few, many = (run(base_lead_body=lead, **c).span("effective_spending", 2016, 2030) for c in ({}, more))
+        return many.mean(axis=1) / few.mean(axis=1)
+
+    return exact & (kept(0.0) < 0.98) & (kept(1.0) > kept(0.0))
+
+
+def n12_2(run: Runs) -> Truth:
+    """A window three times as long gives more sales in 2035 for the same public money."""
+    alone = {"switch_r71": 0.0}
+    short, wide = run(alone), run(alone, times={"evaluation_window": 3.0})
+    same = np.isclose(wide["service_income"].mean(axis=1), short["service_income"].mean(axis=1), rtol=1e-6)
+    return same & (wide.end("merchant_performance") > 1.02 * short.end("merchant_performance"))
+
+
+def n13_1(run: Runs) -> Truth:
+    """Stores of one kind stay dormant, of the other active, and the latter stay dormant when they start as the former."""
+    base = run()
+    like_others = run({
+        f"{name}[multi_channel]": run.values(f"{name}[dependent]")
+        for name in ("initial_store_activity", "initial_operating_capability", "initial_third_party_share")
+    })
+
+    def dormant(result: Series, kind: str) -> Truth:
+        return (result.end(f"store_activity[{kind}]") < 0.35) & (result.end(f"operating_capability[{kind}]") < 0.35)
+
+    active = (base.end("store_activity[multi_channel]") > 0.65) & (
+        base.end("operating_capability[multi_channel]") > 0.65
+    )
+    return dormant(base, "dependent") & active & dormant(like_others, "multi_channel")
+
+
+def n13_2(run: Runs) -> Truth:
+    """Fees half as high again take a larger share of the income of dependent stores."""
+    base, dear = run(), run(times={"traffic_fee": 1.5})
+    kept = [
+        dear.span(f"store_income_ratio[{k}]", 2015, 2024).mean(axis=1)
+        / base.span(f"store_income_ratio[{k}]", 2015, 2024).mean(axis=1)
+        for k in ("dependent", "multi_channel")
+    ]
+    return (kept[0] < kept[1]) & (kept[0] < 1)
+
+
+def result(run: Runs, name: str):
+    """Mean yearly sales from the start of the pathway to the end of the run."""
+    return run(scenario(name)).span("merchant_performance", 2026, 2035).mean(axis=1)
+
+
+def n17_1(run: Runs) -> Truth:
+    """At equal budget the portfolio gives more sales than each lever alone and than the copy of the plains."""
+    rivals = np.stack([result(run, name) for name in (*LEVERS, "scale_first")])
+    return result(run, "portfolio") > rivals.max(axis=0)
+
+
+def n17_3(run: Runs) -> Truth:
+    """Of the gain in service quality at the end of the last lever three quarters are there in 2040 with operation
+    share and local operator, and not without."""
+    base = run(scenario("baseline"))
+
+    def kept(name: str):
+        with_it = run(scenario(name))
+        first, last = (with_it.at("service_quality", t) / base.at("service_quality", t) - 1
+                       for t in (2032.5, 2040))
+        return np.where(first > 0, last / np.where(first > 0, first, 1.0), 0.0)
+
+    return (kept("portfolio") >= 0.75) & (kept("portfolio_without_upkeep") < 0.75)
+
+
+MODES: dict[str, Mode] = {
+    "RM-N01.1": n01_1, "RM-N01.2": n01_2,
+    "RM-N05.1": n05_1, "RM-N05.2": n05_2, "RM-N05.3": n05_3, "RM-N05.4": n05_4,
+    "RM-N06.1": n06_1, "RM-N06.2": n06_2, "RM-N06.3": n06_3,
+    "RM-N07.1": n07_1, "RM-N07.2": n07_2,
+    "RM-N08.1": n08_1, "RM-N08.2": n08_2, "RM-N08.3": n08_3,
+    "RM-N10.1": n10_1, "RM-N10.3": n10_3,
+    "RM-N12.1": n12_1, "RM-N12.2": n12_2,
+    "RM-N13.1": n13_1, "RM-N13.2": n13_2,
+    "RM-N17.1": n17_1, "RM-N17.3": n17_3,
+}  # fmt: skip
+SAVED = (
+    "online_sales", "merchant_performance", "service_quality", "basic_skilled", "upgrading_programme", "outside_pull",
+    "professionals", "skilled_away", "professional_outflow", "local_workers[flexible]", "local_workers[fixed]",
+    "income_inequality", "connected_share", "schooling_gap_in_use", "coverage", "use_per_station", "station_use",
+    "farm_gate_price_share", "graduation_rate", "effective_spending", "subsystem_spending", "coherence",
+    "service_income", "store_activity[dependent]", "store_activity[multi_channel]",
+    "operating_capability[dependent]", "operating_capability[multi_channel]",
+    "store_income_ratio[dependent]", "store_income_ratio[multi_channel]",
+)  # fmt: skip
