@@ -36,7 +36,7 @@ from villageflow.timegrid import TimeGrid
 HERE: Final = Path(__file__).resolve().parent
 ELEMENTS: Final = (10, 100, 400)
 EQUATIONS: Final = (2_500, 5_000, 10_000, 20_000)
-SINGLE: Final = ("agent_stores", "brand_stores", "workers_ecom", "children", "elderly")
+SINGLE: Final = ("stores[agent]", "stores[brand]", "workers_ecom", "children", "elderly")
 
 
 @dataclass(frozen=True)

@@ -23,22 +23,22 @@ import numpy as np
 import villageflow as vf
 
 model = vf.library.read("village_cluster")
-NAMES = ["profit_agent", "profit_brand", "profit_average", "village_revenue", "ad_cost_share_agent", "active_stores"]
+NAMES = ["profit[agent]", "profit[brand]", "profit_average", "village_revenue", "ad_cost_share[agent]", "active_stores"]
 base = vf.simulate(model, save=NAMES).sel(member=0)
 
 # %% [markdown]
 # ## Profit held by store type
 
 # %%
-peak = {name: float(base["time"][int(base[name].argmax())]) for name in ("profit_agent", "village_revenue")}
-print(f"profit of an agent store peaks in {peak['profit_agent']:.1f}, village revenue in {peak['village_revenue']:.1f}")
+peak = {name: float(base["time"][int(base[name].argmax())]) for name in ("profit[agent]", "village_revenue")}
+print(f"profit of an agent peaks in {peak['profit[agent]']:.1f}, village revenue in {peak['village_revenue']:.1f}")
 
 # %%
 figure, (left, right) = vf.plot.new_figure(columns=2)
-shown = {"agent": "profit_agent", "brand owner": "profit_brand", "average": "profit_average"}
+shown = {"agent": "profit[agent]", "brand owner": "profit[brand]", "average": "profit_average"}
 vf.plot.lines({label: base[name] for label, name in shown.items()}, ax=left, scale=1000, unit="1,000 RMB/store/year")
 left.set_ylabel("profit (1,000 RMB/store/year)")
-right.plot(base["village_revenue"] / 1e6, base["profit_agent"] / 1000, color=vf.plot.COLOURS[0])
+right.plot(base["village_revenue"] / 1e6, base["profit[agent]"] / 1000, color=vf.plot.COLOURS[0])
 right.set_xlabel("village revenue (million RMB/year)")
 right.set_ylabel("profit of an agent store (1,000 RMB/year)")
 figure
@@ -57,8 +57,8 @@ at_end = switched.sel(time=2016)
 for member, label in enumerate(("no contest", "as it is")):
     values = at_end.sel(member=member)
     print(
-        f"{label:<11} agent profit {float(values['profit_agent']):>9,.0f} RMB, "
-        f"ad cost {float(values['ad_cost_share_agent']):.0%} of revenue, stores {float(values['active_stores']):.0f}"
+        f"{label:<11} agent profit {float(values['profit[agent]']):>9,.0f} RMB, "
+        f"ad cost {float(values['ad_cost_share[agent]']):.0%} of revenue, stores {float(values['active_stores']):.0f}"
     )
 
 # %% [markdown]
@@ -71,14 +71,14 @@ for member, label in enumerate(("no contest", "as it is")):
 scenarios = vf.library.scenarios("village_cluster")
 design = vf.Design.lhs(vf.library.priors("village_cluster"), n=2_000, seed=7)
 chosen = scenarios[scenarios["scenario"].isin(["baseline", "no_ad_contest"])]
-runs = vf.simulate(model, design.with_scenarios(chosen), save=["profit_agent", "village_revenue"], errors="flag")
-gain = (runs.sel(scenario="no_ad_contest") - runs.sel(scenario="baseline"))["profit_agent"].sel(time=2020)
+runs = vf.simulate(model, design.with_scenarios(chosen), save=["profit[agent]", "village_revenue"], errors="flag")
+gain = (runs.sel(scenario="no_ad_contest") - runs.sel(scenario="baseline"))["profit[agent]"].sel(time=2020)
 print(f"share of draws in which agents gain from ending the contest: {float((gain > 0).mean()):.3f}")
 
 # %%
-ax = vf.plot.fan(runs["profit_agent"].sel(scenario="baseline", drop=True), label="baseline", scale=1000,
+ax = vf.plot.fan(runs["profit[agent]"].sel(scenario="baseline", drop=True), label="baseline", scale=1000,
                  unit="1,000 RMB/store/year")
-vf.plot.fan(runs["profit_agent"].sel(scenario="no_ad_contest", drop=True), label="no ad contest", scale=1000,
+vf.plot.fan(runs["profit[agent]"].sel(scenario="no_ad_contest", drop=True), label="no ad contest", scale=1000,
             colour=vf.plot.COLOURS[1], ax=ax)
 ax.legend()
 ax.figure

@@ -25,7 +25,7 @@ model
 # Every variable knows how it was written, its unit and what it means.
 
 # %%
-for name in ("active_stores", "profit_agent", "imitation"):
+for name in ("active_stores", "profit[agent]", "imitation"):
     variable = model.variables[name]
     print(f"{variable.name} ({variable.units}), {variable.kind.value}: {variable.documentation}")
 
@@ -36,11 +36,11 @@ for name in ("active_stores", "profit_agent", "imitation"):
 # defaults.
 
 # %%
-base = vf.simulate(model, save=["active_stores", "agent_stores", "brand_stores"])
+base = vf.simulate(model, save=["active_stores", "stores[agent]", "stores[brand]"])
 base["active_stores"].sel(member=0, time=[2006, 2010, 2014, 2018]).to_series()
 
 # %%
-vf.plot.lines({name: base[name].sel(member=0) for name in ("agent_stores", "brand_stores")}).figure
+vf.plot.lines({name: base[name].sel(member=0) for name in ("stores[agent]", "stores[brand]")}).figure
 
 # %% [markdown]
 # ## What if?
@@ -48,8 +48,8 @@ vf.plot.lines({name: base[name].sel(member=0) for name in ("agent_stores", "bran
 # A dictionary sets parameters: one value, or one for each member.
 
 # %%
-contests = vf.simulate(model, {"contest_decisiveness": [0.0, 0.4, 0.8]}, save=["profit_agent"])
-contests["profit_agent"].sel(time=2016).to_series().round(0)
+contests = vf.simulate(model, {"contest_decisiveness": [0.0, 0.4, 0.8]}, save=["profit[agent]"])
+contests["profit[agent]"].sel(time=2016).to_series().round(0)
 
 # %% [markdown]
 # ## An ensemble

@@ -42,8 +42,8 @@ MODELS = library.folder()
 NATION = sorted((MODELS / "national_diffusion").glob("*.[cm][sd][vl]"))
 VILLAGE = sorted((MODELS / "village_cluster").glob("*.[cm][sd][vl]"))
 SAVES = (
-    "active_stores", "agent_stores", "brand_stores", "profit_agent", "profit_brand", "profit_average",
-    "village_revenue", "ad_cost_share_agent", "workers_away", "resident_workers", "return_flow", "leave_flow",
+    "active_stores", "stores[agent]", "stores[brand]", "profit[agent]", "profit[brand]", "profit_average",
+    "village_revenue", "ad_cost_share[agent]", "workers_away", "resident_workers", "return_flow", "leave_flow",
 )
 
 NUMBERS: list[Path] = []
@@ -55,6 +55,16 @@ def _numbers(step: str) -> Path:
     """File for the numbers of a step; registered for the record and the manuscript."""
     NUMBERS.append(BLD / "numbers" / f"{step}.json")
     return NUMBERS[-1]
+
+
+def _word(element: str) -> str:
+    """An element of an array as one word: ``profit[agent]`` -> ``profit_agent``, which exhibits and numbers go by."""
+    return element.replace("[", "_").removesuffix("]")
+
+
+def _plain(runs: xr.Dataset) -> xr.Dataset:
+    """Runs with elements of arrays named by one word."""
+    return runs.rename({name: _word(str(name)) for name in runs.data_vars})
 
 
 def _exhibits(*names: str) -> tuple[Path, ...]:
@@ -197,8 +207,8 @@ def task_contest(
     """The same draws with the contest for visibility and without it from the start."""
     design = Design.from_frame(pd.read_csv(retained, nrows=n_members))
     design = design.with_scenarios({"contest": {}, "no_contest": {"contest_decisiveness": 0.0}})
-    saves = ("profit_agent", "village_revenue", "active_stores")
-    compared = simulate(library.read("village_cluster"), design, save=saves, save_every=1.0)
+    saves = ("profit[agent]", "village_revenue", "active_stores")
+    compared = _plain(simulate(library.read("village_cluster"), design, save=saves, save_every=1.0))
     save_netcdf(compared, runs)
     record.write_json(found, exhibits.contest_numbers(compared, 2016.0))
 
@@ -214,7 +224,7 @@ def task_policies(
     design = Design.from_frame(pd.read_csv(retained, nrows=n_members))
     scenarios = library.scenarios("village_cluster")
     village = library.read("village_cluster")
-    save_netcdf(simulate(village, design.with_scenarios(scenarios), save=SAVES, save_every=1.0), runs)
+    save_netcdf(_plain(simulate(village, design.with_scenarios(scenarios), save=SAVES, save_every=1.0)), runs)
 
 
 def task_policy_exhibits(
@@ -247,9 +257,8 @@ def task_policy_exhibits(
     years = (2010.0, 2016.0, 2020.0, 2030.0)
     squeeze = exhibits.squeeze_numbers(policy.sel(scenario="baseline", drop=True))
     decline = exhibits.decline_numbers(policy.sel(scenario="baseline", drop=True), first=2016.0, last=2030.0)
-    record.write_json(
-        found, record.merge_flat(exhibits.policy_numbers(found_policies, SAVES, years), squeeze, decline)
-    )
+    shares = exhibits.policy_numbers(found_policies, [_word(name) for name in SAVES], years)
+    record.write_json(found, record.merge_flat(shares, squeeze, decline))
 
 
 # --- record and paper -------------------------------------------------------------------------------------

@@ -26,7 +26,11 @@ class Series(Mapping[str, Floats]):
         self.time: Floats = dataset["time"].values  # type: ignore[index]
 
     def __getitem__(self, name: str) -> Floats:
-        return self._dataset[name].values  # type: ignore[index]
+        if name in self._dataset:  # type: ignore[operator]
+            return self._dataset[name].values  # type: ignore[index]
+        array, _, element = name.removesuffix("]").partition("[")
+        whole = self._dataset[array]  # type: ignore[index]
+        return whole.sel({whole.dims[-1]: element}).values
 
     def __iter__(self):
         return iter(self._dataset.data_vars)  # type: ignore[attr-defined]

@@ -16,9 +16,15 @@ SWITCHES = {
 TOLERANCE = 1e-10
 
 
+def values(dataset, name):
+    """Values of a variable or of an element such as ``stores[agent]``."""
+    array, _, element = name.removesuffix("]").partition("[")
+    return dataset[array].sel(store_type=element).values if element else dataset[array].values
+
+
 def cumulated(dataset, name):
     """Integral of a flow by Euler's rule from the first saved time, at the saved times (every step is saved)."""
-    flow = dataset[name].values
+    flow = values(dataset, name)
     return np.concatenate([np.zeros((len(flow), 1)), np.cumsum(flow[:, :-1], axis=1) * STEP], axis=1)
 
 
@@ -34,7 +40,8 @@ def run(name, switch):
 
 def change(dataset, name):
     """Change of a stock since the start."""
-    return dataset[name].values - dataset[name].values[:, :1]
+    found = values(dataset, name)
+    return found - found[:, :1]
 
 
 def equal(left, right, scale):
@@ -64,31 +71,29 @@ def test_persons(village):
 
 
 def test_stores(village):
-    closed = cumulated(village, "closures_agent") + cumulated(village, "closures_brand")
-    equal(change(village, "active_stores"), cumulated(village, "openings") - closed, village["all_openings"].values)
+    closed = cumulated(village, "closures[agent]") + cumulated(village, "closures[brand]")
+    equal(change(village, "active_stores"), cumulated(village, "new_stores") - closed, village["all_openings"].values)
     equal(
         change(village, "dormant_stores"),
         cumulated(village, "dormancy") - cumulated(village, "deregistration"),
         village["all_openings"].values,
     )
     equal(
-        change(village, "brand_stores"),
-        cumulated(village, "graduations") - cumulated(village, "closures_brand"),
+        change(village, "stores[brand]"),
+        cumulated(village, "graduations") - cumulated(village, "closures[brand]"),
         closed + 1,
     )
 
 
 def test_money_of_each_store(village):
-    v = {name: village[name].values for name in village.data_vars}
-    fees = v["variable_cost_rate"]
-    for kind, margin, extra in (("agent", "gross_margin", 0.0), ("brand", "brand_margin", v["brand_spending"])):
-        constants = vf.library.read("village_cluster").constants
-        share = village[margin].values[:, None] if margin in village.coords else constants[margin]
-        sales = v[f"revenue_{kind}"]
-        paid = (
-            (1 - share) * sales + fees * sales + v[f"ad_bid_{kind}"] + v[f"fixed_cost_{kind}"] + v[f"staff_cost_{kind}"]
-        )
-        equal(paid + extra + v[f"profit_{kind}"], sales, sales)
+    constants = vf.library.read("village_cluster").constants
+    for kind in ("agent", "brand"):
+        name = f"gross_margin[{kind}]"
+        margin = village[name].values[:, None] if name in village.coords else constants[name]
+        sales, profit = values(village, f"revenue[{kind}]"), values(village, f"profit[{kind}]")
+        costs = sum(values(village, f"{cost}[{kind}]") for cost in ("ad_bid", "fixed_cost", "staff_cost"))
+        building = values(village, "brand_spending") if kind == "brand" else 0.0
+        equal((1 - margin + values(village, "variable_cost_rate")) * sales + costs + building + profit, sales, sales)
 
 
 def test_money_of_the_village(village):
@@ -97,10 +102,8 @@ def test_money_of_the_village(village):
 
 
 def test_ad_spending_is_ad_income(village):
-    v = {name: village[name].values for name in village.data_vars}
-    spent = v["ad_cost_share_agent"] * v["revenue_agent"] * v["agent_stores"]
-    spent = spent + v["ad_cost_share_brand"] * v["revenue_brand"] * v["brand_stores"]
-    equal(spent, v["platform_ad_income"], spent)
+    spent = (village["ad_cost_share"] * village["revenue"] * village["stores"]).sum("store_type").values
+    equal(spent, village["platform_ad_income"].values, spent)
 
 
 def test_cash(village):
@@ -112,12 +115,12 @@ def test_demand_is_shared_out(village):
     """Sales of all sellers of the category add up to its demand."""
     v = {name: village[name].values for name in village.data_vars}
     constants = vf.library.read("village_cluster").constants
+    nest_share, nest_weight = values(village, "nest_share[brand]"), values(village, "nest_weight[brand]")
     manufacturers = constants["manufacturer_appeal"] * v["manufacturer_direct_stores"] * v["revenue_outside"]
     brand_share = village["outside_brand_share"].values[:, None]
     outside = v["outside_listings"] * (1 - brand_share) * v["revenue_outside"] / constants["listings_per_store"]
     appeal = village["brand_appeal_at_start"].values[:, None]
-    outside_brands = v["outside_listings"] * brand_share * appeal * v["category_demand"] * (1 - v["generic_share"])
-    outside_brands = outside_brands / v["brand_weight"]
+    outside_brands = v["outside_listings"] * brand_share * appeal * v["category_demand"] * nest_share / nest_weight
     equal(v["village_revenue"] + manufacturers + outside + outside_brands, v["category_demand"], v["category_demand"])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import villageflow as vf
-from villageflow.names import canonical
+from villageflow.names import canonical, variable_id
 
 # exp, log and pow of three mathematical libraries, over 1,500 steps
 RTOL = 1e-8
@@ -31,24 +31,24 @@ def test_pysd(base, model_file, tmp_path):
 
     copy = shutil.copy(model_file, tmp_path)
     model = pysd.read_vensim(str(copy))
-    ours = vf.simulate(base.model)
-    names = {canonical(name): name for name in model.doc["Real Name"]}
-    wanted = [name for name in ours.data_vars if name != "status"]
-    assert set(wanted) <= set(names)
-    table = model.run(return_columns=[names[name] for name in wanted], progress=False)
+    wanted = [*base.model.stocks, *base.model.auxiliaries]
+    ours = vf.simulate(base.model, save=wanted)
+    names = {canonical(name) for name in model.doc["Real Name"]}
+    assert {name.partition("[")[0] for name in wanted} <= names
+    table = model.run(return_columns=[base.model.variables[name].name for name in wanted], progress=False)
     np.testing.assert_allclose(table.index.to_numpy(dtype=float), ours["time"].values)
-    compare(ours, {name: table[names[name]] for name in wanted}, wanted)
+    compare(ours, {variable_id(name): table[name] for name in table}, wanted)
 
 
 def test_pysimlin(base, model_file):
     import simlin
 
     model = simlin.load(str(model_file))
-    ours = vf.simulate(base.model)
+    wanted = [*base.model.stocks, *base.model.auxiliaries]
+    ours = vf.simulate(base.model, save=wanted)
     with model.simulate() as run:
         run.run_to_end()
-        series = {canonical(name): run.get_series(name) for name in run.get_var_names()}
-    wanted = [name for name in ours.data_vars if name != "status"]
+        series = {variable_id(name): run.get_series(name) for name in run.get_var_names()}
     assert set(wanted) <= set(series)
     np.testing.assert_allclose(series["time"], ours["time"].values)
     compare(ours, series, wanted)

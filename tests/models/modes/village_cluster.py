@@ -7,6 +7,13 @@ from runs import Mode, Runs, Truth
 
 # while outside listings still have a doubling before them, they count as multiplying
 MULTIPLYING = 0.5
+SAVED = (
+    "active_stores", "registered_stores", "share_of_households", "listing_score", "stores[brand]",
+    "brand_share_of_stores", "outside_listings", "profit[agent]", "profit[brand]", "profit_average",
+    "profit_ratio[agent]", "stores_per_ecommerce_household", "village_revenue", "village_profit", "platform_ad_income",
+    "ad_cost_share[agent]", "margin_after_ads[agent]", "revenue[agent]", "search_result_pages", "resident_workers",
+    "income_ratio", "home_share", "elderly_share_of_residents", "net_return",
+)
 NO_TRADE = {"spontaneous_openings": 0.0, "imitation": 0.0, "founders_per_returnee": 0.0}
 
 
@@ -48,7 +55,7 @@ def v01_4(run: Runs) -> Truth:
 def v02_1(run: Runs) -> Truth:
     """The first brand store appears two to three years after the first agent; its share rises while crowding rises."""
     base = run()
-    appears = base["brand_stores"] >= 0.5
+    appears = base["stores[brand]"] >= 0.5
     delay = np.where(appears.any(axis=1), base.time[appears.argmax(axis=1)], np.inf) - base.time[0]
     crowding = base["outside_listings"] < MULTIPLYING * base["outside_listings"][:, -1:]
     share = np.where(crowding[:, 1:], np.diff(base["brand_share_of_stores"], axis=1), 0.0)
@@ -58,7 +65,7 @@ def v02_1(run: Runs) -> Truth:
 def v02_2(run: Runs) -> Truth:
     """Brand profit over agent profit rises while listings multiply (as long as agents earn a tenth of their best)."""
     base = run()
-    agent, brand = base["profit_agent"], base["profit_brand"]
+    agent, brand = base["profit[agent]"], base["profit[brand]"]
     usable = (agent > 0.1 * agent.max(axis=1, keepdims=True)) & (
         base["outside_listings"] < MULTIPLYING * base["outside_listings"][:, -1:]
     )
@@ -79,14 +86,14 @@ def v02_3(run: Runs) -> Truth:
 def v02_4(run: Runs) -> Truth:
     """In some year average profit rises while agent profit falls."""
     base = run()
-    agent, average = np.diff(base["profit_agent"][:, ::4], axis=1), np.diff(base["profit_average"][:, ::4], axis=1)
+    agent, average = np.diff(base["profit[agent]"][:, ::4], axis=1), np.diff(base["profit_average"][:, ::4], axis=1)
     return ((agent < 0) & (average > 0)).any(axis=1)
 
 
 def v02_5(run: Runs) -> Truth:
     """A lower outlay for a brand raises graduation."""
     cheap, dear = run(times={"brand_outlay": 0.5}), run(times={"brand_outlay": 2.0})
-    return cheap.at("brand_stores", 2014) > 1.05 * dear.at("brand_stores", 2014)
+    return cheap.at("stores[brand]", 2014) > 1.05 * dear.at("stores[brand]", 2014)
 
 
 def v04_1(run: Runs) -> Truth:
@@ -105,7 +112,7 @@ def v04_4(run: Runs) -> Truth:
 def v05_1(run: Runs) -> Truth:
     """Village revenue keeps rising for at least three years after profit per agent store has peaked."""
     base = run()
-    return base.peak_time("village_revenue") - base.peak_time("profit_agent") >= 3
+    return base.peak_time("village_revenue") - base.peak_time("profit[agent]") >= 3
 
 
 def v05_2(run: Runs) -> Truth:
@@ -114,7 +121,7 @@ def v05_2(run: Runs) -> Truth:
     revenue = rising.at("village_revenue", 2010) / level.at("village_revenue", 2010) - 1
     lost = level.at("village_profit", 2010) - rising.at("village_profit", 2010)
     gained = rising.at("platform_ad_income", 2010) - level.at("platform_ad_income", 2010)
-    lower = rising.at("profit_agent", 2010) < level.at("profit_agent", 2010)
+    lower = rising.at("profit[agent]", 2010) < level.at("profit[agent]", 2010)
     return lower & (np.abs(revenue) < 0.05) & (np.abs(lost - gained) < 0.2 * gained)
 
 
@@ -125,12 +132,11 @@ def v05_3(run: Runs) -> Truth:
     both = ("initial_outside_listings", "outside_ceiling", "initial_demand", "demand_ceiling")
     crowded = run(times=dict.fromkeys(both, 1.5))
     large = run(times={"initial_demand": 1.25, "demand_ceiling": 1.25})
-    more = [other.at("ad_cost_share_agent", 2012) > base.at("ad_cost_share_agent", 2012) for other in (crowded, large)]
-    less = [
-        other.at("margin_after_ads_agent", 2012) < base.at("margin_after_ads_agent", 2012) for other in (crowded, large)
-    ]
-    bigger = large.at("revenue_agent", 2012) > base.at("revenue_agent", 2012)
-    tenure = base.at("ad_cost_share_agent", 2012) > base.at("ad_cost_share_agent", 2008)
+    cost, left = "ad_cost_share[agent]", "margin_after_ads[agent]"
+    more = [other.at(cost, 2012) > base.at(cost, 2012) for other in (crowded, large)]
+    less = [other.at(left, 2012) < base.at(left, 2012) for other in (crowded, large)]
+    bigger = large.at("revenue[agent]", 2012) > base.at("revenue[agent]", 2012)
+    tenure = base.at(cost, 2012) > base.at(cost, 2008)
     return more[0] & more[1] & less[0] & less[1] & bigger & tenure
 
 
@@ -141,14 +147,14 @@ def v05_4(run: Runs) -> Truth:
 
 def v05_5(run: Runs) -> Truth:
     """Without the contest agents earn at least twice as much in 2016."""
-    base, without = run().at("profit_agent", 2016), run(contest_decisiveness=0.0).at("profit_agent", 2016)
+    base, without = run().at("profit[agent]", 2016), run(contest_decisiveness=0.0).at("profit[agent]", 2016)
     return without >= 2 * np.maximum(base, 0)
 
 
 def v05_6(run: Runs) -> Truth:
     """Stores peak after profit has peaked, then fall below the peak."""
     base = run()
-    later = base.peak_time("active_stores") > base.peak_time("profit_agent")
+    later = base.peak_time("active_stores") > base.peak_time("profit[agent]")
     return later & (peak_over_end(base, "active_stores") > 1.02)
 
 
@@ -189,7 +195,7 @@ def v14_2(run: Runs) -> Truth:
 def v14_3(run: Runs) -> Truth:
     """When a lasting fall of demand takes agent profit below the reservation income, net return turns negative."""
     base, poor = run(), run(demand_shock_size=0.8, demand_shock_time=2014.0)
-    below = poor.at("agent_profit_ratio", 2018) < 1
+    below = poor.at("profit_ratio[agent]", 2018) < 1
     return below & (poor.at("net_return", 2018) < 0) & (poor.at("net_return", 2018) < base.at("net_return", 2018))
 
 
