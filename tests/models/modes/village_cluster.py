@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from modes import village_systems
 from runs import Mode, Runs, Truth
 
 # while outside listings still have a doubling before them, they count as multiplying
@@ -12,7 +13,8 @@ SAVED = (
     "brand_share_of_stores", "outside_listings", "profit[agent]", "profit[brand]", "profit_average",
     "profit_ratio[agent]", "stores_per_ecommerce_household", "village_revenue", "village_profit", "platform_ad_income",
     "ad_cost_share[agent]", "margin_after_ads[agent]", "revenue[agent]", "search_result_pages", "resident_workers",
-    "income_ratio", "home_share", "elderly_share_of_residents", "net_return",
+    "income_ratio", "home_share", "elderly_share_of_residents", "net_return", "revenue[brand]",
+    *village_systems.SAVED,
 )
 NO_TRADE = {"spontaneous_openings": 0.0, "imitation": 0.0, "founders_per_returnee": 0.0}
 
@@ -107,6 +109,14 @@ def v04_4(run: Runs) -> Truth:
     few, many = run(stores_per_household_ceiling=2.0), run(stores_per_household_ceiling=4.0)
     same = np.abs(many.at("share_of_households", 2014) - few.at("share_of_households", 2014)) <= 0.02
     return same & (many.at("active_stores", 2014) > 1.1 * few.at("active_stores", 2014))
+
+
+def v04_3(run: Runs) -> Truth:
+    """A fee takes dormant stores before active ones, and of these at least as many as of sales."""
+    base, fee = run(), run(store_fee=1000.0)
+    lost = {name: 1 - fee.at(name, 2016) / base.at(name, 2016) for name in ("registered_stores", "active_stores")}
+    sales = 1 - fee.at("village_revenue", 2016) / base.at("village_revenue", 2016)
+    return (lost["registered_stores"] > lost["active_stores"]) & (lost["active_stores"] >= sales)
 
 
 def v05_1(run: Runs) -> Truth:
@@ -209,6 +219,7 @@ MODES: dict[str, Mode] = {
     "RM-V02.4": v02_4,
     "RM-V02.5": v02_5,
     "RM-V04.1": v04_1,
+    "RM-V04.3": v04_3,
     "RM-V04.4": v04_4,
     "RM-V05.1": v05_1,
     "RM-V05.2": v05_2,
@@ -216,6 +227,7 @@ MODES: dict[str, Mode] = {
     "RM-V05.4": v05_4,
     "RM-V05.5": v05_5,
     "RM-V05.6": v05_6,
+    **village_systems.SYSTEMS,
     "RM-V14.1": v14_1,
     "RM-V14.2": v14_2,
     "RM-V14.3": v14_3,
