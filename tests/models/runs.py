@@ -30,7 +30,11 @@ class Series(Mapping[str, Floats]):
         self.finished: Truth = dataset["status"].values == -1  # type: ignore[index]
 
     def __getitem__(self, name: str) -> Floats:
-        return self._dataset[name].values  # type: ignore[index]
+        if name in self._dataset:  # type: ignore[operator]
+            return self._dataset[name].values  # type: ignore[index]
+        array, _, elements = name.removesuffix("]").partition("[")
+        whole = self._dataset[array]  # type: ignore[index]
+        return whole.sel(dict(zip(whole.dims[2:], elements.split(","), strict=True))).values
 
     def __iter__(self) -> Iterator[str]:
         return (name for name in self._dataset.data_vars if name != "status")  # type: ignore[attr-defined]

@@ -41,3 +41,9 @@ def test_mills_ratio_of_a_run(sales, nation_base):
     z = run["distance_below_threshold"]
     exact = np.exp(stats.norm.logpdf(z) - stats.norm.logcdf(z))
     np.testing.assert_allclose(run["inverse_mills_ratio"], exact, rtol=3e-5, atol=1e-300)
+
+
+def test_users_never_exceed_people(nation_prior):
+    run = nation_prior()
+    for area in ("urban", "rural"):
+        assert (run[f"{area}_users"] <= nation_prior.values(f"{area}_potential")[:, None]).all()

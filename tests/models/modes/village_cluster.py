@@ -11,7 +11,7 @@ MULTIPLYING = 0.5
 SAVED = (
     "active_stores", "registered_stores", "share_of_households", "listing_score", "stores[brand]",
     "brand_share_of_stores", "outside_listings", "profit[agent]", "profit[brand]", "profit_average",
-    "profit_ratio[agent]", "stores_per_ecommerce_household", "village_revenue", "village_profit", "platform_ad_income",
+    "profit_ratio[agent]", "stores_per_ecommerce_household", "village_revenue", "village_profit", "village_ad_spending",
     "ad_cost_share[agent]", "margin_after_ads[agent]", "revenue[agent]", "search_result_pages", "resident_workers",
     "income_ratio", "home_share", "elderly_share_of_residents", "net_return", "revenue[brand]",
     *village_systems.SAVED,
@@ -130,7 +130,7 @@ def v05_2(run: Runs) -> Truth:
     rising, level = run(), run(switch_r7=0.0)
     revenue = rising.at("village_revenue", 2010) / level.at("village_revenue", 2010) - 1
     lost = level.at("village_profit", 2010) - rising.at("village_profit", 2010)
-    gained = rising.at("platform_ad_income", 2010) - level.at("platform_ad_income", 2010)
+    gained = rising.at("village_ad_spending", 2010) - level.at("village_ad_spending", 2010)
     lower = rising.at("profit[agent]", 2010) < level.at("profit[agent]", 2010)
     return lower & (np.abs(revenue) < 0.05) & (np.abs(lost - gained) < 0.2 * gained)
 

@@ -126,7 +126,7 @@ def v09_1(run: Runs) -> Truth:
 def v09_2(run: Runs) -> Truth:
     """Enforcement lowers the number of stores within a year, and raises mean quality and price five years later."""
     base = run()
-    strict = run(policy_enforcement=0.5, policy_start=2009.0, policy_phase_in=0.25)
+    strict = run(policy_crackdown=0.5, policy_start=2009.0, policy_phase_in=0.25)
     fewer = strict.at("active_stores", 2010) < base.at("active_stores", 2010)
     better = [strict.at(name, 2014) > base.at(name, 2014) for name in ("mean_quality", "mean_price")]
     return fewer & better[0] & better[1]
@@ -134,7 +134,7 @@ def v09_2(run: Runs) -> Truth:
 
 def v09_3(run: Runs) -> Truth:
     """Without enforcement few copies vanish and many copies take over."""
-    few, many = (run(enforcement=0.0, initial_copycat_share=c, initial_buyer_trust=1 - c) for c in (0.1, 0.9))
+    few, many = (run(enforcement=0.0, initial_copycat_share=c, initial_trust_of_buyers=1 - c) for c in (0.1, 0.9))
     return (few.end("copycat_share") < 0.1) & (many.end("copycat_share") > 0.8)
 
 
