@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from modes.village_cluster import peak_over_end
-from runs import Truth
+from modes.village_cluster import MODES, SAVED, peak_over_end
+from runs import Runs, Truth, base_runs
 
 
 @pytest.mark.parametrize("delay", [0.1, 0.3, 1.5, 5.0])
@@ -52,3 +52,42 @@ def meets_the_facts(runs) -> Truth:
 def test_facts_keep_some_draws(village_base, village_prior):
     assert meets_the_facts(village_base()).all()
     assert 0.2 < meets_the_facts(village_prior()).mean() < 0.4
+
+
+OFF = {
+    "RM-V03.2": {"fill_gain": 0.0},
+    "RM-V03.3": {"switch_b6": 0.0},
+    "RM-V06.1": {"switch_b12": 0.0},
+    "RM-V06.2": {"initial_coverage": 15.0, "switch_r10": 0.0},
+    "RM-V07.1": {"scouting_rate": 0.0},
+    "RM-V07.2": {"scouting_rate": 0.0},
+    "RM-V07.3": {"emerging_margin": 1.0, "exhausted_margin": 1.0},
+    "RM-V08.1": {"manufacturer_delay": 0.05, "set_up_time": 0.05},
+    "RM-V08.2": {"manufacturer_pool": 0.0},
+    "RM-V08.3": {"manufacturer_pool": 0.0},
+    "RM-V09.1": {"order_cost": 0.1, "low_value_seller_cost": 0.0},
+    "RM-V09.2": {"delisting_share": 0.0},
+    "RM-V09.3": {"switch_r14": 0.0},
+    "RM-V10.1": {"usual_service_staff[brand]": 0.1, "workers_per_brand_store": 1.6},
+    "RM-V10.3": {"able_share": 1.0},
+    "RM-V11.1": {"outdoor_spending": 1000.0},
+    "RM-V11.2": {"outlet_sensitivity": 0.0},
+    "RM-V11.3": {"familiarity_weight": 1.0},
+    "RM-V12.1": {"support_lag": 30.0},
+    "RM-V12.2": {"switch_r21": 0.0, "formal_training": 0.0, "job_course_pace": 0.0},
+    "RM-V13.1": {"rival_lag": 0.05},
+    "RM-V13.3": {"shop_front": 0.0, "warehouse_response": 0.0},
+    "RM-V16.1": {"guidance_relief": 0.0},
+    "RM-V16.2": {"rivalry_weight": 0.0},
+    "RM-V16.3": {"bought_service_cost": 0.0, "advice_gain": 0.0, "start_up_gain": 0.0, "guidance_relief": 0.0},
+}
+
+
+@pytest.mark.parametrize("rm_id", OFF)
+def test_a_mode_fails_without_its_mechanism(rm_id):
+    """A reference mode that holds at the values of the file does not hold once what it claims is taken out."""
+    mode = MODES[rm_id]
+    with_it = base_runs("village_cluster", SAVED)
+    table = with_it.table.assign(**OFF[rm_id])
+    assert mode(with_it).all()
+    assert not mode(Runs("village_cluster", table, SAVED)).any()
