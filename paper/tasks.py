@@ -45,6 +45,7 @@ SAVES = (
     "active_stores", "stores[agent]", "stores[brand]", "profit[agent]", "profit[brand]", "profit_average",
     "village_revenue", "ad_cost_share[agent]", "workers_away", "resident_workers", "return_flow", "leave_flow",
 )
+POLICIES = ("baseline", "no_ad_contest", "free_traffic_quota", "county_support", "shared_brand")
 
 NUMBERS: list[Path] = []
 SIMULATIONS: dict[str, Path] = {}
@@ -222,7 +223,7 @@ def task_policies(
 ) -> None:
     """A baseline and four policies over the same retained draws."""
     design = Design.from_frame(pd.read_csv(retained, nrows=n_members))
-    scenarios = library.scenarios("village_cluster")
+    scenarios = library.scenarios("village_cluster").query("scenario in @POLICIES")
     village = library.read("village_cluster")
     save_netcdf(_plain(simulate(village, design.with_scenarios(scenarios), save=SAVES, save_every=1.0)), runs)
 
