@@ -150,3 +150,38 @@ def test_bad_input_gives_one_clear_line(model, case):
 def test_a_time_that_is_not_saved_is_refused(model):
     with pytest.raises(CalibrationError, match="not a saved time"):
         policy_ensemble(model, members(20), SCENARIOS, save=["level"]).at(2.5)
+
+
+ARRAYS = """{UTF-8}
+kind: a, b ~~|
+level[kind] = INTEG(inflow*(1+policy)*share[kind], 0) ~ thing ~ Level. ~|
+share[a] = 1 ~ 1 ~|
+share[b] = 3 ~ 1 ~|
+partly[b] = level[b] ~ thing ~|
+inflow = 2 ~ thing/Year ~|
+policy = 0 ~ 1 ~|
+INITIAL TIME = 0 ~ Year ~|
+FINAL TIME = 4 ~ Year ~|
+TIME STEP = 0.25 ~ Year ~|
+SAVEPER = 1 ~ Year ~|
+"""
+
+
+@pytest.mark.parametrize("weights", [None, np.arange(1.0, 41.0)])
+def test_an_array_is_compared_as_its_elements_are(weights, tmp_path):
+    (tmp_path / "tanks.mdl").write_text(ARRAYS)
+    model = vf.read_model(tmp_path / "tanks.mdl")
+    whole, single = (
+        policy_ensemble(model, members(40), SCENARIOS, save=names, weights=weights)
+        for names in (["level", "partly"], ["level[a]", "level[b]"])
+    )
+    assert whole.fans["level"].dims == ("quantile", "scenario", "time", "kind")
+    for found, expected in ((whole.fans, single.fans), (whole.differences, single.differences)):
+        for name in (name for name in found.data_vars if str(name).startswith("level")):
+            for kind in "ab":
+                element = str(name).replace("level", f"level[{kind}]")
+                np.testing.assert_array_equal(found[name].sel(kind=kind), expected[element])
+    table = whole.at(4)
+    assert list(table["variable"].unique()) == ["level[a]", "level[b]", "partly[b]"]
+    pd.testing.assert_frame_equal(table[table["variable"] != "partly[b]"].reset_index(drop=True), single.at(4))
+    assert whole.differences["partly_share_above"].sel(kind="a").isnull().all()

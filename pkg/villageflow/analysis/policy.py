@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ from villageflow.calibrate.scales import Floats
 from villageflow.ensemble.schema import FINISHED, MEMBER, QUANTILE, SCENARIO, STATUS, TIME
 from villageflow.ensemble.summarize import QUANTILES
 from villageflow.errors import CalibrationError, did_you_mean
+from villageflow.names import scalar_id
 
 _SE: Final = "_se"
 
@@ -27,8 +29,8 @@ class PolicyEnsemble:
     Attributes
     ----------
     fans : Dataset
-        For each saved variable its quantiles over members, dims (quantile, scenario, time), its ``<name>_mean``, and
-        the Monte Carlo standard errors of both as ``<name>_se`` and ``<name>_mean_se``.
+        For each saved variable its quantiles over members, dims (quantile, scenario, time) and those of an array, its
+        ``<name>_mean``, and the Monte Carlo standard errors of both as ``<name>_se`` and ``<name>_mean_se``.
     differences : Dataset
         The same for each policy less the baseline, member by member, and ``<name>_share_above``: the share of members
         in which the policy is above the baseline. Quantiles of differences, not differences of quantiles.
@@ -62,7 +64,8 @@ class PolicyEnsemble:
         Returns
         -------
         DataFrame
-            Columns variable, scenario, what (level or difference), statistic, value, std_error.
+            Columns variable, scenario, what (level or difference), statistic, value, std_error. Each element of an
+            array is a variable of its own, such as ``firms[maker]``.
         """
         rows = []
         for what, found in (("level", self.fans), ("difference", self.differences)):
@@ -70,15 +73,15 @@ class PolicyEnsemble:
                 raise CalibrationError(f"time {time:g} is not a saved time of the ensemble; use one of its times")
             now = found.sel({TIME: time}, method="nearest")
             for name in _names(found):
-                for scenario in now[SCENARIO].to_numpy():
-                    here = now.sel({SCENARIO: scenario})
+                for (element, place), scenario in product(_elements(now, name), now[SCENARIO].to_numpy()):
+                    here = now.sel({SCENARIO: scenario, **place})
                     entries = [
                         (f"q{100 * float(level):02.0f}", here[name].sel({QUANTILE: level}),
                          here[name + _SE].sel({QUANTILE: level}))
                         for level in here[QUANTILE].to_numpy()
                     ]
                     entries.append(("mean", here[f"{name}_mean"], here[f"{name}_mean{_SE}"]))
-                    here_is = (name, str(scenario), what)
+                    here_is = (element, str(scenario), what)
                     rows += [(*here_is, label, float(value), float(error)) for label, value, error in entries]
         return pd.DataFrame(rows, columns=["variable", "scenario", "what", "statistic", "value", "std_error"])
 
@@ -135,19 +138,22 @@ def compare_policies(
             "no member with weight stays finite under every scenario; shorten the time step or narrow the prior"
         )
     variables = [str(name) for name in runs.data_vars if name != STATUS]
+    own = {name: tuple(map(str, runs[name].dims[3:])) for name in variables}
+    elements = {dim: runs[dim] for dims in own.values() for dim in dims}
     others = [name for name in names if name != baseline]
     fans: dict[str, Variable] = {}
     differences: dict[str, Variable] = {}
     for name in variables:
         values = runs[name].to_numpy()[:, counted]
         attributes = dict(runs[name].attrs)
-        fans |= _reduced(name, values, weight, levels, attributes)
+        fans |= _reduced(name, values, weight, levels, attributes, own[name])
         base = values[[names.index(baseline)]]
         gaps = values[[names.index(other) for other in others]] - base
-        differences |= _reduced(name, gaps, weight, levels, attributes)
-        above: Floats = np.einsum("smt,m->st", (gaps > 0).astype(float), weight / weight.sum())
-        differences[f"{name}_share_above"] = ((SCENARIO, TIME), above, {"units": "1"})
-    coords = {QUANTILE: levels, TIME: runs[TIME]}
+        differences |= _reduced(name, gaps, weight, levels, attributes, own[name])
+        higher = np.where(np.isnan(gaps), np.nan, gaps > 0)
+        above: Floats = np.einsum("sm...,m->s...", higher, weight / weight.sum())
+        differences[f"{name}_share_above"] = ((SCENARIO, TIME, *own[name]), above, {"units": "1"})
+    coords = {QUANTILE: levels, TIME: runs[TIME], **elements}
     return PolicyEnsemble(
         fans=xr.Dataset(fans, coords={**coords, SCENARIO: names}, attrs=runs.attrs),
         differences=xr.Dataset(
@@ -162,6 +168,16 @@ def compare_policies(
 
 def _names(found: xr.Dataset) -> list[str]:
     return [str(name) for name in found.data_vars if f"{name}_mean" in found]
+
+
+def _elements(found: xr.Dataset, name: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The ids of an array's elements with their places in it, those that the model does not define left out."""
+    mean = found[f"{name}_mean"]
+    own = [str(dim) for dim in mean.dims if dim != SCENARIO]
+    for place in product(*(map(str, mean[dim].to_numpy()) for dim in own)):
+        at = dict(zip(own, place, strict=True))
+        if not own or not mean.sel(at).isnull().all():
+            yield scalar_id(name, place), at
 
 
 def _weights(weights: Floats | None, n: int) -> Floats:
@@ -180,9 +196,11 @@ def _effective(weight: Floats) -> float:
 
 
 def _reduced(
-    name: str, values: Floats, weight: Floats, levels: Floats, attributes: dict[str, str]
+    name: str, values: Floats, weight: Floats, levels: Floats, attributes: dict[str, str], own: tuple[str, ...]
 ) -> dict[str, Variable]:
-    """Quantiles and mean over members of a (scenario, member, time) array, with their standard errors."""
+    """Quantiles and mean over members of a (scenario, member, time, *own) array, with their standard errors."""
+    shape = (values.shape[0], *values.shape[2:])
+    values = values.reshape(*values.shape[:2], -1)
     share, effective = weight / weight.sum(), _effective(weight)
     spread = np.sqrt(levels * (1 - levels) / effective)
     wanted = np.concatenate([levels, np.clip(levels - spread, 0, 1), np.clip(levels + spread, 0, 1)])
@@ -192,12 +210,12 @@ def _reduced(
     mean = np.einsum("smt,m->st", values, share)
     with np.errstate(over="ignore"):
         variance = np.einsum("smt,m->st", (values - mean[:, None, :]) ** 2, share)
-    dims = (QUANTILE, SCENARIO, TIME)
+    dims = (QUANTILE, SCENARIO, TIME, *own)
     return {
-        name: (dims, found[:n], attributes),
-        name + _SE: (dims, (found[2 * n:] - found[n:2 * n]) / 2, attributes),
-        f"{name}_mean": (dims[1:], mean, attributes),
-        f"{name}_mean{_SE}": (dims[1:], np.sqrt(variance / max(effective - 1, 1)), attributes),
+        name: (dims, found[:n].reshape(n, *shape), attributes),
+        name + _SE: (dims, ((found[2 * n:] - found[n:2 * n]) / 2).reshape(n, *shape), attributes),
+        f"{name}_mean": (dims[1:], mean.reshape(shape), attributes),
+        f"{name}_mean{_SE}": (dims[1:], np.sqrt(variance / max(effective - 1, 1)).reshape(shape), attributes),
     }
 
 
