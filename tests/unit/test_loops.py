@@ -103,3 +103,24 @@ def test_links_that_are_not_there_are_refused(model, link, said):
         vf.link_signs(model, [link])
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_names_are_taken_in_any_spelling(model):
+    assert signs(model, ("Stores[Small]", "Closures[ Small ]")) == ["+"]
+    table = vf.loop_signs(model, {"R": ["Stores[small]", "Openings[Small]"]})
+    assert table["polarity"].tolist() == ["R"]
+
+
+def test_no_links_have_no_signs(model):
+    assert vf.link_signs(model, []).empty
+    assert vf.loop_signs(model, {}).empty
+
+
+def test_what_is_no_link_or_no_loop_is_refused(model):
+    with pytest.raises(DesignError, match="'room' is no link; give pairs"):
+        vf.link_signs(model, ("room", "closures[small]"))
+    with pytest.raises(DesignError, match="moments is 0; it must be at least 1"):
+        vf.link_signs(model, [("stores[small]", "closures[small]")], moments=0)
+    for chain in ([], "stores[small] > closures[small]"):
+        with pytest.raises(DesignError, match=r"loop 'R' is .*; give its variables as a list"):
+            vf.loop_signs(model, {"R": chain})

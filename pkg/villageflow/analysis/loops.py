@@ -18,6 +18,7 @@ from villageflow.errors import DesignError, did_you_mean
 from villageflow.ir.model import Kind, Model, Variable
 from villageflow.ir.nodes import Expr, Num, Ref
 from villageflow.ir.walk import fold, nodes, rebuild
+from villageflow.names import variable_id
 
 Link = tuple[str, str]
 Floats = npt.NDArray[np.float64]
@@ -70,11 +71,12 @@ def link_signs(model: Model, links: Iterable[Link], design: DesignLike = None, *
     model : Model
         Without functions with memory in the equations of the links (write a smooth or a delay as stocks).
     links : iterable of (str, str)
-        Source and target by id; the equation of the target reads the source. The equation of a stock is its net flow.
+        Source and target, in any spelling; the equation of the target reads the source. The equation of a stock is its
+        net flow.
     design : Design, DataFrame, dict or None
         Members, as in `simulate`; those that do not stay finite are left out.
     moments : int
-        Saved times at which the links are looked at, evenly spread, the first included.
+        Saved times at which the links are looked at, at least 1, evenly spread, the first included.
 
     Returns
     -------
@@ -89,7 +91,14 @@ def link_signs(model: Model, links: Iterable[Link], design: DesignLike = None, *
     DesignError
         A link that the model does not have, or one through a function with memory.
     """
-    found = _link_signs(model, list(dict.fromkeys(links)), design, moments).values()
+    pairs: dict[Link, None] = {}
+    for link in links:
+        if isinstance(link, str) or len(link) != 2:
+            raise DesignError(f"{link!r} is no link; give pairs of source and target, such as [('stores', 'growth')]")
+        pairs[variable_id(link[0]), variable_id(link[1])] = None
+    if moments < 1:
+        raise DesignError(f"moments is {moments!r}; it must be at least 1")
+    found = _link_signs(model, list(pairs), design, moments).values()
     return pd.DataFrame(
         [{"source": link.source, "target": link.target, "positive": link.positive, "negative": link.negative,
           "zero": 1.0 - link.positive - link.negative, "sign": link.sign} for link in found],
@@ -99,6 +108,8 @@ def link_signs(model: Model, links: Iterable[Link], design: DesignLike = None, *
 
 def _link_signs(model: Model, pairs: list[Link], design: DesignLike, moments: int) -> dict[Link, LinkSign]:
     equations = _equations(model)
+    if not pairs:
+        return {}
     _check(model, pairs, equations)
     members = as_design(design, model)
     needed = sorted({name for _, target in pairs for name in _read(equations[target])})
@@ -129,7 +140,7 @@ def loop_signs(model: Model, chains: Mapping[str, Sequence[str]], design: Design
     model : Model
         As for `link_signs`.
     chains : mapping of str to sequence of str
-        Name of a loop -> its variables in causal order; the last acts on the first.
+        Name of a loop -> its variables in causal order, in any spelling; the last acts on the first.
     design : Design, DataFrame, dict or None
         Members over which signs are looked at.
 
@@ -140,8 +151,24 @@ def loop_signs(model: Model, chains: Mapping[str, Sequence[str]], design: Design
         the share of members and times in which it is positive, and ``polarity``: ``R`` for an even number of negative
         links, ``B`` for an odd one, where a sign that depends on state counts as the more frequent one; blank where a
         link is zero throughout.
+
+    Raises
+    ------
+    DesignError
+        As for `link_signs`, or a chain without variables.
+
+    Examples
+    --------
+    >>> loop_signs(model, {"R1": ["stores", "growth"]})  # doctest: +SKIP
+    >>> claimed = library.loops("resilience")  # doctest: +SKIP
+    >>> loop_signs(model, {row.loop: row.variables.split(" > ") for row in claimed.itertuples()})  # doctest: +SKIP
     """
-    found = {name: list(zip(chain, [*chain[1:], chain[0]], strict=True)) for name, chain in chains.items()}
+    found: dict[str, list[Link]] = {}
+    for name, chain in chains.items():
+        if isinstance(chain, str) or not len(chain):
+            raise DesignError(f"loop {name!r} is {chain!r}; give its variables as a list, such as ['stores', 'growth']")
+        ids = [variable_id(written) for written in chain]
+        found[name] = list(zip(ids, [*ids[1:], ids[0]], strict=True))
     links = list(dict.fromkeys(link for loop in found.values() for link in loop))
     of_link = _link_signs(model, links, design, _MOMENTS)
     rows = []
@@ -215,10 +242,12 @@ def _signs(opened: Model, pairs: list[Link], at: pd.DataFrame, time: float, step
     slopes = jacobian(moment, sources, design, save=outputs, method="euler", errors="flag")
     values = simulate(moment, design, save=outputs, method="euler", errors="flag")
     signs = np.zeros((len(pairs), len(at)))
+    # bare variables: each DataArray would carry all columns of the design as coordinates
+    slope_of, value_of = ({name: ds.variables[name].values for name in outputs} for ds in (slopes, values))
     for row, (source, target) in enumerate(pairs):
-        slope = slopes[f"={target}"].sel(parameter=source).isel(time=0).values
+        slope = slope_of[f"={target}"][:, sources.index(source), 0]
         level = table[source].to_numpy() if source in table else opened.constants[source]
-        size = np.abs(values[f"={target}"].isel(time=0).values)
+        size = np.abs(value_of[f"={target}"][:, 0])
         matters = np.abs(slope) * np.maximum(np.abs(level), _SMALLEST) > _SMALLEST * size
         signs[row] = np.where(matters & np.isfinite(slope), np.sign(slope), 0.0)
     return signs
