@@ -161,3 +161,30 @@ def test_the_command_exits_with_2_for_a_fault_and_0_for_a_hint(folder):
     (folder / "shops.mdl").write_text(TEXT.replace("Stores that open. ", ""), encoding="utf-8")
     done = runner.invoke(app, ["check", str(folder)])
     assert done.exit_code == 2 and "documentation: openings" in done.output
+
+
+def test_loops_are_read_in_any_spelling(folder):
+    (folder / "loops.csv").write_text(LOOPS + "R1,imitation,R,Stores > Openings,Imitation,\n", encoding="utf-8")
+    assert findings(folder) == []
+
+
+def test_a_missing_folder_of_tables_is_refused(folder):
+    with pytest.raises(ModelFileError, match="nowhere is no folder"):
+        vf.check(vf.read_model(folder / "shops.mdl"), folder / "nowhere")
+
+
+@pytest.mark.parametrize(("table", "text", "said"), [
+    ("archetypes.csv",
+     "archetype,name,value,unit,source\na,Ceiling,40,store,x\nb,ceiling,4,store,x\na,ceiling,5,store,x\n",
+     "row 4, column 'name': 'ceiling' sets 'ceiling', as row 2 does"),
+    ("scenarios.csv", "scenario,name,value\na,Imitation,2\na,imitation,3\n", "sets 'imitation', as row 2 does"),
+    ("parameters.csv", PRIORS.replace("life,Year", "life,Day") + "imitation,1/Year,lin,1,2,7,triangular,none,survey\n",
+     "row 2, column 'unit': 'Day' is not the unit of 'life'. The model has 'Year'. (1 more in this file)"),
+    ("parameters.csv", PRIORS + "imitation,1/Year,lin,1,2,7,triangular,none,survey\n",
+     "row 3, column 'upper': '7' is outside [0, 5], the range of 'imitation'"),
+])
+def test_a_table_says_row_and_column_of_its_fault(table, text, said, folder):
+    (folder / table).write_text(text, encoding="utf-8")
+    (finding,) = findings(folder)
+    assert (finding.check, finding.place) == ("tables", table)
+    assert said in finding.message

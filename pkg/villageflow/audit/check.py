@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import pandas as pd
-
 from villageflow import library
 from villageflow.analysis.loops import causal_links, loop_signs
 from villageflow.audit.dimensions import unit_faults
@@ -21,6 +19,7 @@ from villageflow.errors import ModelFileError, VillageflowError
 from villageflow.ir.model import CONTROL_IDS, Kind, Model
 from villageflow.ir.nodes import Ref
 from villageflow.ir.walk import nodes
+from villageflow.names import variable_id
 
 CHECKS: Final = {
     "documentation": "every variable says what it is",
@@ -80,7 +79,14 @@ def check(model: Model, folder: str | Path | None = None) -> list[Finding]:
     -------
     list of Finding
         In the order of `CHECKS`; empty where nothing is wrong. Says nothing about whether a model is right.
+
+    Raises
+    ------
+    ModelFileError
+        `folder` is no folder.
     """
+    if folder is not None and not Path(folder).is_dir():
+        raise ModelFileError(f"{folder} is no folder; give the one that holds the model's tables")
     found = [*_documented(model), *_dimensions(model), *_numbers(model), *_unread(model), *_unbounded(model)]
     if folder is not None:
         found += [*_tables(model, Path(folder)), *_loops(model, Path(folder))]
@@ -133,9 +139,9 @@ def _unbounded(model: Model) -> Iterator[Finding]:
 def _tables(model: Model, folder: Path) -> Iterator[Finding]:
     def priors(path: Path) -> None:
         table = read_table(path, "parameters")
+        for bound in ("lower", "upper"):
+            check_values(table, model, column=bound)
         as_design(Design.lhs(table, n=2, seed=1), model)
-        for row in table.to_dict("records"):
-            check_values(pd.DataFrame([row | {"value": row["lower"]}, row | {"value": row["upper"]}]), model)
 
     def values(schema: str) -> None:
         check_values(read_table(folder / f"{schema}.csv", schema), model)
@@ -160,10 +166,11 @@ def _loops(model: Model, folder: Path) -> Iterator[Finding]:
         return
     try:
         table = read_table(folder / "loops.csv", "loops")
-        chains = {row["loop"]: row["variables"].split(" > ") for row in table.to_dict("records")}
-        priors = folder / "parameters.csv"
-        draws = Design.lhs(read_table(priors, "parameters"), n=_LOOP_DRAWS, seed=1) if priors.exists() else None
-        signs = loop_signs(model, chains, draws).set_index("loop")
+        chains = {
+            row["loop"]: [variable_id(name) for name in row["variables"].split(" > ")]
+            for row in table.to_dict("records")
+        }
+        signs = loop_signs(model, chains, _draws(model, folder / "parameters.csv")).set_index("loop")
     except VillageflowError as error:
         yield Finding("loops", "loops.csv", str(error))
         return
@@ -177,9 +184,19 @@ def _loops(model: Model, folder: Path) -> Iterator[Finding]:
             yield Finding("loops", name, message)
         if isinstance(row["switch"], str):
             near = {*chains[name], *(source for target in chains[name] for source in read[target])}
-            switched = any(row["switch"] in read.get(target, ()) for target in near)
-            if row["switch"] not in model.constants or not switched:
+            switch = variable_id(row["switch"])
+            if switch not in model.constants or not any(switch in read.get(target, ()) for target in near):
                 yield Finding("loops", name, f"its switch {row['switch']!r} is not in its equations or those they read")
+
+
+def _draws(model: Model, priors: Path) -> Design | None:
+    """Draws from the priors; none without a file, or with a faulty one, which is a finding of its own."""
+    if not priors.exists():
+        return None
+    try:
+        return as_design(Design.lhs(read_table(priors, "parameters"), n=_LOOP_DRAWS, seed=1), model)
+    except VillageflowError:
+        return None
 
 
 def check_all(what: str) -> Iterator[tuple[str, list[Finding]]]:

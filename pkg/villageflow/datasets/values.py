@@ -15,45 +15,54 @@ from villageflow.names import variable_id
 from villageflow.units import same_unit
 
 
-def check_values(table: pd.DataFrame, model: Model) -> None:
+def check_values(table: pd.DataFrame, model: Model, *, column: str = "value") -> None:
     """Check the values that a table sets against a model.
 
     Parameters
     ----------
     table : DataFrame
-        As `read_table` reads archetypes, scenarios or values.
+        As `read_table` reads archetypes, scenarios, values or, for one of their bounds, parameters.
     model : Model
         Whose constants are set.
+    column : str
+        Where the values are.
 
     Raises
     ------
     DataError
-        One line with file and row of each name that is no constant, unit that is another than in the model, and
-        value outside the range that the model declares.
+        One line with file and row of each name that is no constant, constant that is set twice, unit that is another
+        than in the model, and value outside the range that the model declares.
     """
     faults: list[str] = []
+    seen: dict[tuple[object, str], int] = {}
     lines = table.attrs.get("lines", range(2, len(table) + 2))
     for line, row in zip(lines, table.to_dict("records"), strict=True):
         if not isinstance(row["name"], str):  # a scenario without changes
             continue
         name = row_id(row)
-        elements = model.arrays[name].ids if name in model.arrays else (name,)
-        faults += [fault for element in elements if element for fault in _faults(element, line, row, model)]
+        for element in model.arrays[name].ids if name in model.arrays else (name,):
+            if element is None:
+                continue
+            first = seen.setdefault((row.get("archetype", row.get("scenario")), element), line)
+            if first != line:
+                rule = f"sets {element!r}, as row {first} does"
+                faults.append(fault(line, "name", str(row["name"]), rule, "Keep one of the rows."))
+            faults += _faults(element, line, row, model, column)
     raise_faults(Path(table.attrs.get("path", "table")), faults)
 
 
-def _faults(name: str, line: int, row: Mapping[Any, Any], model: Model) -> list[str]:
+def _faults(name: str, line: int, row: Mapping[Any, Any], model: Model, column: str) -> list[str]:
     if name not in model.constants:
         rule = f"is no constant of model {model.name!r}"
         return [fault(line, "name", name, rule, did_you_mean(name, model.constants))]
     variable, found = model.variables[name], []
     if isinstance(unit := row.get("unit"), str) and not same_unit(unit, variable.units):
         found.append(fault(line, "unit", unit, f"is not the unit of {name!r}", f"The model has {variable.units!r}."))
-    low, high = variable.limits
-    if (low is not None and row["value"] < low) or (high is not None and row["value"] > high):
+    (low, high), value = variable.limits, row[column]
+    if (low is not None and value < low) or (high is not None and value > high):
         bounds = f"[{'?' if low is None else f'{low:g}'}, {'?' if high is None else f'{high:g}'}]"
         rule = f"is outside {bounds}, the range of {name!r}"
-        found.append(fault(line, "value", f"{row['value']:g}", rule, "Choose a value within it."))
+        found.append(fault(line, column, f"{value:g}", rule, "Choose a value within it."))
     return found
 
 
