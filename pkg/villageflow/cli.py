@@ -103,11 +103,16 @@ def _fail(message: str) -> None:
 
 
 def _model(name: str, data: list[Path] | None = None) -> Model:
-    if Path(name).exists() or Path(name).suffix:
+    if _is_file(name):
         return library.read_model(name, data_files=data or ())
     if data:
         raise DesignError(f"the shipped model {name!r} has no data variables; leave out --data")
     return library.read(name)
+
+
+def _is_file(model: str) -> bool:
+    """A folder is none: a shipped model may be named where its folder is."""
+    return Path(model).is_file() or bool(Path(model).suffix)
 
 
 def _names(text: str) -> list[str] | None:
@@ -123,7 +128,7 @@ def run(
         list[str] | None, typer.Option("--set", help="One parameter; may be repeated.", metavar="NAME=VALUE")
     ] = None,
     archetype: Annotated[
-        str, typer.Option(help="A region of a shipped model's archetypes.csv; --params and --set come on top.")
+        str, typer.Option(help="A region of the archetypes.csv beside the model; --params and --set come on top.")
     ] = "",
     save: SaveOption = "",
     time_step: StepOption = None,
@@ -141,7 +146,9 @@ def run(
     if output is not None:
         check_output(output)
     loaded = _model(model, data_files)
-    design = (library.archetype(model, archetype) if archetype else {}) | _values(params, set_ or [])
+    design = _values_of_archetype(loaded, model, archetype) if archetype else {}
+    design = _on_top(loaded, design, _values_of_file(loaded, params) if params else {})
+    design = _on_top(loaded, design, _assigned(set_ or []))
     ds = simulate(
         loaded, dict(design) or None, save=_names(save), time_step=time_step, final_time=final_time,
         save_every=save_every, method=method, tolerance=tolerance, seed=noise_seed,
@@ -152,15 +159,36 @@ def run(
         save_run(loaded, ds, output)
 
 
-def _values(path: Path | None, assignments: list[str]) -> dict[str, float]:
+def _values_of_archetype(loaded: Model, model: str, archetype: str) -> dict[str, float]:
     from villageflow.datasets.schemas import read_table
-    from villageflow.datasets.values import row_id
+    from villageflow.datasets.values import archetype_values, check_values
 
+    table = read_table(_beside(model, "archetypes.csv", "leave out --archetype"), "archetypes")
+    check_values(table, loaded)
+    return archetype_values(table, archetype, loaded)
+
+
+def _values_of_file(loaded: Model, path: Path) -> dict[str, float]:
+    from villageflow.datasets.schemas import read_table
+    from villageflow.datasets.values import check_values, row_values
+
+    table = read_table(path, "values")
+    check_values(table, loaded)
+    return row_values(table)
+
+
+def _on_top(model: Model, below: dict[str, float], above: dict[str, float]) -> dict[str, float]:
+    """Values, of which the later replace the earlier, where one names an array and the other its elements too."""
+    def elements(name: str) -> list[str]:
+        return [element for element in model.arrays[name].ids if element] if name in model.arrays else [name]
+
+    replaced = {element for name in above for element in elements(name)}
+    kept = {element: value for name, value in below.items() for element in elements(name) if element not in replaced}
+    return kept | above
+
+
+def _assigned(assignments: list[str]) -> dict[str, float]:
     values: dict[str, float] = {}
-    if path is not None:
-        for row in read_table(path, "values").to_dict("records"):
-            values[row_id(row)] = float(row["value"])
-    given: set[str] = set()
     for assignment in assignments:
         written, _, number = assignment.partition("=")
         name = variable_id(written)
@@ -170,9 +198,8 @@ def _values(path: Path | None, assignments: list[str]) -> dict[str, float]:
             value = None
         if value is None:
             raise DesignError(f"--set {assignment!r} is not NAME=VALUE with a number; write --set imitation=0.8")
-        if name in given:
+        if name in values:
             raise DesignError(f"--set gives {name!r} twice; keep one")
-        given.add(name)
         values[name] = value
     return values
 
@@ -208,7 +235,7 @@ def ensemble(
 
     check_output(output)
     loaded = _model(model, data_files)
-    design = Design.lhs(read_table(_beside(model, priors, "parameters.csv"), "parameters"), n=members, seed=seed)
+    design = Design.lhs(read_table(priors or _beside(model, "parameters.csv", "give one with --priors"), "parameters"), n=members, seed=seed)
     if scenarios is not None:
         design = design.with_scenarios(read_table(scenarios, "scenarios"))
     with _progress_bar(f"{loaded.name}, {members} members") as progress:
@@ -250,7 +277,7 @@ def step_check(
     from villageflow.analysis.step import step_check as check
 
     result = check(
-        _model(model, data_files), dict(_values(None, set_ or [])) or None, save=_names(save), tolerance=tolerance,
+        _model(model, data_files), dict(_assigned(set_ or [])) or None, save=_names(save), tolerance=tolerance,
         time_step=time_step, final_time=final_time, method=method, halvings=halvings,
     )
     print(result)
@@ -291,13 +318,10 @@ def diagram(
     draw(_model(model), output, variables=_names(variables), constants=constants)
 
 
-def _beside(model: str, given: Path | None, name: str) -> Path:
-    if given is not None:
-        return given
-    folder = library.path(model) if model in library.names() and not Path(model).exists() else Path(model).parent
-    found = folder / name
+def _beside(model: str, name: str, remedy: str) -> Path:
+    found = (Path(model).parent if _is_file(model) else library.path(model)) / name
     if not found.is_file():
-        raise DesignError(f"there is no {name} beside {model}; give one with --priors")
+        raise DesignError(f"there is no {name} beside {model}; {remedy}")
     return found
 
 

@@ -130,14 +130,9 @@ def archetype(name: str, archetype: str) -> dict[str, float]:
     ModelFileError
         If the model has no such archetype.
     """
-    from villageflow.datasets.values import row_id
+    from villageflow.datasets.values import archetype_values
 
-    table = archetypes(name)
-    known = list(dict.fromkeys(table["archetype"]))
-    if archetype not in known:
-        raise ModelFileError(f"model {name!r} has no archetype {archetype!r}. {did_you_mean(archetype, known)}")
-    rows = table[table["archetype"] == archetype]
-    return dict(zip(map(row_id, rows.to_dict("records")), rows["value"].astype(float), strict=True))
+    return archetype_values(archetypes(name), archetype, read(name))
 
 
 def priors(name: str) -> pd.DataFrame:

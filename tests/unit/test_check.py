@@ -179,7 +179,7 @@ def test_a_missing_folder_of_tables_is_refused(folder):
      "row 4, column 'name': 'ceiling' sets 'ceiling', as row 2 does"),
     ("scenarios.csv", "scenario,name,value\na,Imitation,2\na,imitation,3\n", "sets 'imitation', as row 2 does"),
     ("parameters.csv", PRIORS.replace("life,Year", "life,Day") + "imitation,1/Year,lin,1,2,7,triangular,none,survey\n",
-     "row 2, column 'unit': 'Day' is not the unit of 'life'. The model has 'Year'. (1 more in this file)"),
+     "row 2, column 'unit': 'Day' is not the unit of 'life'. The model has 'Year'."),
     ("parameters.csv", PRIORS + "imitation,1/Year,lin,1,2,7,triangular,none,survey\n",
      "row 3, column 'upper': '7' is outside [0, 5], the range of 'imitation'"),
 ])

@@ -312,3 +312,50 @@ def test_missing_kernels_are_one_line(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert len(result.stderr.strip().splitlines()) == 1
     assert "build them with" in result.stderr
+
+
+def test_archetypes_beside_a_model_of_the_user_are_taken(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("run", model, "--save", "stores in village", "--final-time", 1, "--archetype")
+    assert call(monkeypatch, *arguments, "town") == 1
+    assert "no archetypes.csv beside" in capsys.readouterr().err
+    (model.parent / "archetypes.csv").write_text("archetype,name,value,unit,source\ntown,first stores,7,store,x\n")
+    assert call(monkeypatch, *arguments, "town") == 0
+    assert capsys.readouterr().out.splitlines()[1] == "0.0,7.0"
+    assert call(monkeypatch, *arguments, "town", "--set", "first stores=9") == 0
+    assert capsys.readouterr().out.splitlines()[1] == "0.0,9.0"
+    assert call(monkeypatch, *arguments, "twon") == 1
+    assert "model 'logistic' has no archetype 'twon'. Did you mean 'town'?" in capsys.readouterr().err
+
+
+def test_what_comes_on_top_replaces_an_array_or_its_elements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = tmp_path / "values.csv"
+    values.write_text("name,element,value\ninitial firms,maker,50\ninitial firms,supplier,60\n")
+    common = ("run", "workshop_cluster", "--save", "firms", "--final-time", 2000.25, "--archetype", "shaji")
+
+    def first(*options: object) -> list[float]:
+        assert call(monkeypatch, *common, *options) == 0
+        return [float(cell) for cell in capsys.readouterr().out.splitlines()[1].split(",")[1:]]
+
+    assert first() == [0, 0, 0, 60]
+    assert first("--params", values) == [0, 50, 60, 60]
+    assert first("--params", values, "--set", "initial firms=3") == [3, 3, 3, 3]
+    values.write_text("name,value\nInitial Firms,4\n")
+    assert first("--params", values, "--set", "Initial Firms[Maker]=5") == [4, 5, 4, 4]
+    values.write_text("name,value\ninitial firms[maker],4\nInitial Firms[Maker],5\n")
+    assert call(monkeypatch, *common, "--params", values) == 1
+    assert "row 3, column 'name': 'Initial Firms[Maker]' sets 'initial_firms[maker]', as" in capsys.readouterr().err
+
+
+def test_a_shipped_model_is_found_where_its_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resilience").mkdir()
+    assert call(monkeypatch, "info", "resilience") == 0
+    assert call(monkeypatch, "ensemble", "resilience", "--members", 3, "--save", "buffer", "--output", "x.nc") == 0
+    assert call(monkeypatch, "info", ".") == 1
+    assert "no model '.' ships with villageflow" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from villageflow.datasets.reading import fault, raise_faults
-from villageflow.errors import did_you_mean
+from villageflow.errors import ModelFileError, did_you_mean
 from villageflow.ir.model import Model
 from villageflow.names import variable_id
 from villageflow.units import same_unit
@@ -70,3 +70,22 @@ def row_id(row: Mapping[Any, Any] | pd.Series) -> str:
     """The constant that a row names, with its element where one is given."""
     element = row.get("element")
     return variable_id(str(row["name"]), "" if element is None or pd.isna(element) else str(element))
+
+
+def row_values(table: pd.DataFrame) -> dict[str, float]:
+    """The values of a table's rows, by the constants that they name."""
+    return {row_id(row): float(row["value"]) for row in table.to_dict("records")}
+
+
+def archetype_values(table: pd.DataFrame, archetype: str, model: Model) -> dict[str, float]:
+    """The values of one archetype of a table, by the constants that they set.
+
+    Raises
+    ------
+    ModelFileError
+        If the table has no such archetype.
+    """
+    known = list(dict.fromkeys(table["archetype"]))
+    if archetype not in known:
+        raise ModelFileError(f"model {model.name!r} has no archetype {archetype!r}. {did_you_mean(archetype, known)}")
+    return row_values(table[table["archetype"] == archetype])
