@@ -73,3 +73,36 @@ def test_mistakes_are_refused_by_name(model, tmp_path):
         vf.diagram(model, tmp_path / "out.svg", variables=["openning"])
     with pytest.raises(ReportError, match=r"out\.jpg is no kind of drawing"):
         vf.diagram(model, tmp_path / "out.jpg")
+
+
+def named(tmp_path, name):
+    path = tmp_path / "named.mdl"
+    path.write_text(TEXT.replace('"<b>all"', f'"{name}"'), encoding="utf-8")
+    return vf.read_model(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a &lt; b &#60;", ["a &lt; b &#60;"]),
+        (r"a \"shop\" here", ['a "shop" here']),
+        ("数" * 70, ["数" * 32, "数" * 32, "数" * 6]),
+        ("[shape=box]; a -> b", ["[shape=box]; a ->", "b"]),
+    ],
+)
+def test_a_drawing_shows_a_name_as_it_is(name, shown, tmp_path):
+    from xml.etree import ElementTree
+
+    vf.diagram(named(tmp_path, name), tmp_path / "out.svg")
+    texts = [text.text for text in ElementTree.parse(tmp_path / "out.svg").iter("{http://www.w3.org/2000/svg}text")]
+    assert "|".join(shown) in "|".join(texts)
+
+
+def test_a_name_with_a_control_character_is_refused(tmp_path):
+    with pytest.raises(ReportError, match=r"has the character '\\x07', which no drawing can hold; rename it"):
+        vf.diagram(named(tmp_path, "a\x07b"), tmp_path / "out.svg")
+
+
+def test_the_kind_of_a_file_may_be_in_capitals(model, tmp_path):
+    vf.diagram(model, tmp_path / "out.PNG")
+    assert (tmp_path / "out.PNG").read_bytes().startswith(b"\x89PNG")

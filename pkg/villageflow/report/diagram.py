@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pygraphviz import AGraph
 
 FORMATS: Final = (".svg", ".pdf", ".png", ".dot")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ufffe\uffff]")
+_LONGEST: Final = 32
 _STOCK: Final = {"shape": "box", "style": "filled", "fillcolor": "#DCE9F5", "penwidth": "1.4"}
 _FLOW: Final = {"shape": "hexagon", "style": "filled", "fillcolor": "#F5E6DC", "margin": "0.02"}
 _AUXILIARY: Final = {"shape": "plaintext", "margin": "0.02"}
@@ -45,7 +48,8 @@ def diagram(
     Raises
     ------
     ReportError
-        An unknown variable or kind of file, or no pygraphviz (``pip install villageflow[diagrams]``).
+        An unknown variable or kind of file, a name with control characters, or no pygraphviz
+        (``pip install villageflow[diagrams]``).
 
     Notes
     -----
@@ -54,13 +58,13 @@ def diagram(
     by hand: the layout is Graphviz's.
     """
     path = Path(path)
-    if path.suffix not in FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise ReportError(f"{path} is no kind of drawing; give a name that ends in {', '.join(FORMATS)}")
     graph = _graph(model, _shown(model, variables), constants)
-    if path.suffix == ".dot":
+    if path.suffix.lower() == ".dot":
         path.write_text(graph.to_string(), encoding="utf-8")
     else:
-        graph.draw(str(path), prog="dot")
+        graph.draw(str(path), format=path.suffix[1:].lower(), prog="dot")
 
 
 def _shown(model: Model, variables: Sequence[str] | str | None) -> set[str]:
@@ -119,19 +123,23 @@ def _graph(model: Model, shown: set[str], constants: bool) -> AGraph:
 
 def _node(graph: Any, model: Model, name: str, look: dict[str, str]) -> None:
     label = model.variables[name].name if name in model.variables else name
-    graph.add_node(name, label=_wrapped(label.strip('"')), **look)
+    if found := _CONTROL.search(label):
+        raise ReportError(f"the name {label!r} has the character {found[0]!r}, which no drawing can hold; rename it")
+    graph.add_node(name, label=_wrapped(label.replace('\\"', '"')), **look)
 
 
 def _wrapped(text: str) -> str:
-    """Words over several lines; a backslash or a leading bracket would mean something else to Graphviz."""
+    """Words over several lines; backslash, ampersand or a leading bracket would mean something else to Graphviz."""
     lines, line = [], ""
     for word in text.replace("\\", "/").replace("_", " ").split():
-        if line and len(line) + len(word) > 16:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
-    label = "\\n".join([*lines, line])
+        parts = [word[i:i + _LONGEST] for i in range(0, len(word), _LONGEST)]
+        for part in parts:
+            if line and len(line) + len(part) > 16:
+                lines.append(line)
+                line = part
+            else:
+                line = f"{line} {part}".strip()
+    label = "\\n".join([*lines, line]).replace("&", "&amp;")
     return f" {label}" if label.startswith("<") else label
 
 
