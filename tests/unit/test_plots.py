@@ -69,3 +69,7 @@ def test_a_notebook_shows_a_figure_without_a_backend() -> None:
     lines({"one": ensemble().isel(member=0), "two": ensemble().isel(member=5)}, ax=ax)
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["one", "two"]
+
+
+def test_the_place_of_a_figure_may_be_text(tmp_path):
+    assert save_figure(fan(ensemble()).figure, str(tmp_path / "new" / "fan.png"), alt="a fan").is_file()

@@ -162,15 +162,15 @@ def _label_axes(ax: Axes, values: xr.DataArray, unit: str | None) -> None:
     ax.set_xlabel(values["time"].attrs.get("units", "time").lower() or "time")
 
 
-def save_figure(figure: Figure, path: Path, *, alt: str) -> Path:
+def save_figure(figure: Figure, path: str | Path, *, alt: str) -> Path:
     """Write a vector figure whose bytes depend on its content alone.
 
     Parameters
     ----------
     figure : Figure
         What to write.
-    path : Path
-        Ends in ``.svg``, ``.pdf`` or ``.png``.
+    path : str or Path
+        Ends in ``.svg``, ``.pdf`` or ``.png``; a folder that does not exist is made.
     alt : str
         What the figure shows, for readers who cannot see it; kept in the file.
 
@@ -180,6 +180,7 @@ def save_figure(figure: Figure, path: Path, *, alt: str) -> Path:
     """
     import matplotlib as mpl
 
+    path = Path(path)
     metadata: dict[str, Any] = {
         ".svg": {"Date": None, "Description": alt}, ".pdf": {"CreationDate": None, "Subject": alt},
         ".png": {"Description": alt, "Software": None},
