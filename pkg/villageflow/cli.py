@@ -81,7 +81,9 @@ def main() -> None:
         _fail(str(error))
     except _UsageError as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
-        _fail(f"{message.rstrip('.')}; see villageflow --help")
+        context = getattr(error, "ctx", None)
+        verb = f" {context.info_name}" if context is not None and context.parent is not None else ""
+        _fail(f"{message.rstrip('.')}; see villageflow{verb} --help")
     except (typer.Abort, KeyboardInterrupt):
         _fail("stopped")
     except BrokenPipeError:
@@ -140,6 +142,7 @@ def run(
     data_files: DataOption = None,
 ) -> None:
     """Run a model once."""
+    from villageflow.datasets.values import values_on_top
     from villageflow.ensemble.simulate import simulate
     from villageflow.report.output import check_output, run_frame, save_run
 
@@ -147,8 +150,8 @@ def run(
         check_output(output)
     loaded = _model(model, data_files)
     design = _values_of_archetype(loaded, model, archetype) if archetype else {}
-    design = _on_top(loaded, design, _values_of_file(loaded, params) if params else {})
-    design = _on_top(loaded, design, _assigned(set_ or []))
+    design = values_on_top(loaded, design, _values_of_file(loaded, params) if params else {})
+    design = values_on_top(loaded, design, _assigned(set_ or []))
     ds = simulate(
         loaded, dict(design) or None, save=_names(save), time_step=time_step, final_time=final_time,
         save_every=save_every, method=method, tolerance=tolerance, seed=noise_seed,
@@ -175,16 +178,6 @@ def _values_of_file(loaded: Model, path: Path) -> dict[str, float]:
     table = read_table(path, "values")
     check_values(table, loaded)
     return row_values(table)
-
-
-def _on_top(model: Model, below: dict[str, float], above: dict[str, float]) -> dict[str, float]:
-    """Values, of which the later replace the earlier, where one names an array and the other its elements too."""
-    def elements(name: str) -> list[str]:
-        return [element for element in model.arrays[name].ids if element] if name in model.arrays else [name]
-
-    replaced = {element for name in above for element in elements(name)}
-    kept = {element: value for name, value in below.items() for element in elements(name) if element not in replaced}
-    return kept | above
 
 
 def _assigned(assignments: list[str]) -> dict[str, float]:
@@ -235,7 +228,8 @@ def ensemble(
 
     check_output(output)
     loaded = _model(model, data_files)
-    design = Design.lhs(read_table(priors or _beside(model, "parameters.csv", "give one with --priors"), "parameters"), n=members, seed=seed)
+    priors = priors or _beside(model, "parameters.csv", "give one with --priors")
+    design = Design.lhs(read_table(priors, "parameters"), n=members, seed=seed)
     if scenarios is not None:
         design = design.with_scenarios(read_table(scenarios, "scenarios"))
     with _progress_bar(f"{loaded.name}, {members} members") as progress:

@@ -359,3 +359,17 @@ def test_a_shipped_model_is_found_where_its_folder_is(
     assert call(monkeypatch, "ensemble", "resilience", "--members", 3, "--save", "buffer", "--output", "x.nc") == 0
     assert call(monkeypatch, "info", ".") == 1
     assert "no model '.' ships with villageflow" in capsys.readouterr().err
+
+
+def test_a_mistake_in_the_options_names_the_help_of_its_verb(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "diagram", "resilience") == 1
+    assert capsys.readouterr().err == "villageflow: Missing option '--output'; see villageflow diagram --help\n"
+    assert call(monkeypatch, "rum") == 1
+    assert capsys.readouterr().err.endswith("; see villageflow --help\n")
+
+
+def test_the_package_runs_as_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "villageflow", "models"], capture_output=True, text=True, check=True)
+    assert "village_cluster" in done.stdout

@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("report",),
     ("audit", "explore"),
     ("cli",),
+    ("__main__",),
 )
 KERNELS = "_kernels"
 MAY_IMPORT_KERNELS = {"program", "integrate", "ensemble", "calibrate"}

@@ -89,3 +89,13 @@ def archetype_values(table: pd.DataFrame, archetype: str, model: Model) -> dict[
     if archetype not in known:
         raise ModelFileError(f"model {model.name!r} has no archetype {archetype!r}. {did_you_mean(archetype, known)}")
     return row_values(table[table["archetype"] == archetype])
+
+
+def values_on_top(model: Model, below: dict[str, float], above: dict[str, float]) -> dict[str, float]:
+    """Values of which the later replace the earlier, also where one names an array and the other its elements."""
+    def elements(name: str) -> list[str]:
+        return [element for element in model.arrays[name].ids if element] if name in model.arrays else [name]
+
+    replaced = {element for name in above for element in elements(name)}
+    kept = {element: value for name, value in below.items() for element in elements(name) if element not in replaced}
+    return kept | above
