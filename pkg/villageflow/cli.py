@@ -307,8 +307,6 @@ def diagram(
     """Draw a model's stocks, flows and links from its equations."""
     from villageflow.report.diagram import diagram as draw
 
-    if output.is_dir() or not output.parent.is_dir():
-        raise ReportError(f"{output} cannot be written; name a file in a folder that exists")
     draw(_model(model), output, variables=_names(variables), constants=constants)
 
 

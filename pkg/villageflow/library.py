@@ -100,12 +100,21 @@ def read(name: str) -> Model:
     return read_model(path(name) / f"{name}.mdl")
 
 
+def _table(name: str, schema: str) -> pd.DataFrame:
+    from villageflow.datasets.schemas import read_table  # pandas is slow to import
+
+    file = path(name) / f"{schema}.csv"
+    if not file.is_file():
+        having = ", ".join(other for other in names() if (path(other) / file.name).is_file())
+        raise ModelFileError(f"model {name!r} ships without {file.name}; these have one: {having or 'none'}")
+    return read_table(file, schema)
+
+
 def archetypes(name: str) -> pd.DataFrame:
     """The archetypes of a shipped model: its ``archetypes.csv``, checked against the model."""
-    from villageflow.datasets.schemas import read_table  # pandas is slow to import
-    from villageflow.datasets.values import check_values
+    from villageflow.datasets.values import check_values  # pandas is slow to import
 
-    table = read_table(path(name) / "archetypes.csv", "archetypes")
+    table = _table(name, "archetypes")
     check_values(table, read(name))
     return table
 
@@ -137,23 +146,18 @@ def archetype(name: str, archetype: str) -> dict[str, float]:
 
 def priors(name: str) -> pd.DataFrame:
     """The priors of a shipped model: its ``parameters.csv``, checked, one row for each parameter that has a range."""
-    from villageflow.datasets.schemas import read_table  # pandas is slow to import
-
-    return read_table(path(name) / "parameters.csv", "parameters")
+    return _table(name, "parameters")
 
 
 def scenarios(name: str) -> pd.DataFrame:
     """The policies of a shipped model: its ``scenarios.csv``, checked."""
-    from villageflow.datasets.schemas import read_table  # pandas is slow to import
-    from villageflow.datasets.values import check_values
+    from villageflow.datasets.values import check_values  # pandas is slow to import
 
-    table = read_table(path(name) / "scenarios.csv", "scenarios")
+    table = _table(name, "scenarios")
     check_values(table, read(name))
     return table
 
 
 def loops(name: str) -> pd.DataFrame:
     """The feedback loops that a shipped model claims: its ``loops.csv``, checked; see ``docs/tables.md``."""
-    from villageflow.datasets.schemas import read_table  # pandas is slow to import
-
-    return read_table(path(name) / "loops.csv", "loops")
+    return _table(name, "loops")

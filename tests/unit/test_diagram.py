@@ -106,3 +106,10 @@ def test_a_name_with_a_control_character_is_refused(tmp_path):
 def test_the_kind_of_a_file_may_be_in_capitals(model, tmp_path):
     vf.diagram(model, tmp_path / "out.PNG")
     assert (tmp_path / "out.PNG").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_place_that_cannot_be_written_and_an_empty_drawing_are_refused(model, tmp_path):
+    with pytest.raises(ReportError, match=r"out\.svg cannot be written; name a file in a folder that exists"):
+        vf.diagram(model, tmp_path / "none" / "out.svg")
+    with pytest.raises(ReportError, match="no variable of model 'stores' to draw"):
+        vf.diagram(model, tmp_path / "out.svg", variables=[])

@@ -76,3 +76,13 @@ def test_shipped_file_and_library_read_the_same():
     path = library.path("village_cluster") / "village_cluster.mdl"
     assert vf.read_model(path).digest == library.read("village_cluster").digest
     assert vf.read_model(str(path)).variables.keys() == library.read("village_cluster").variables.keys()
+
+
+def test_a_table_that_a_model_does_not_have_is_refused_by_name(monkeypatch, tmp_path):
+    for name in ("with", "without"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.mdl").write_text("", encoding="utf-8")
+    (tmp_path / "with" / "loops.csv").write_text("", encoding="utf-8")
+    monkeypatch.setattr(library, "folder", lambda: tmp_path)
+    with pytest.raises(ModelFileError, match=r"model 'without' ships without loops\.csv; these have one: with$"):
+        library.loops("without")

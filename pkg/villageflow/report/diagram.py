@@ -48,8 +48,8 @@ def diagram(
     Raises
     ------
     ReportError
-        An unknown variable or kind of file, a name with control characters, or no pygraphviz
-        (``pip install villageflow[diagrams]``).
+        An unknown variable or kind of file, a place that cannot be written, no variable to show, a name with control
+        characters, or no pygraphviz (``pip install villageflow[diagrams]``).
 
     Notes
     -----
@@ -60,7 +60,12 @@ def diagram(
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise ReportError(f"{path} is no kind of drawing; give a name that ends in {', '.join(FORMATS)}")
-    graph = _graph(model, _shown(model, variables), constants)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ReportError(f"{path} cannot be written; name a file in a folder that exists")
+    shown = _shown(model, variables)
+    if not shown:
+        raise ReportError(f"there is no variable of model {model.name!r} to draw; name at least one")
+    graph = _graph(model, shown, constants)
     if path.suffix.lower() == ".dot":
         path.write_text(graph.to_string(), encoding="utf-8")
     else:
