@@ -61,6 +61,9 @@ def evaluate(name: str) -> pd.DataFrame:
     for rm_id, mode in module.MODES.items():
         held = {what: None if runs is None else _held(mode, runs) for what, runs in sets.items()}
         rows.append({"rm_id": rm_id, **table.loc[rm_id].to_dict(), **held})
+    for runs in sets.values():
+        if runs is not None:
+            runs.forget()
     found = pd.DataFrame(rows)
     found["shown"] = (found["prior"] >= PRIOR_SHARE) | (found["retained"].fillna(0) >= RETAINED_SHARE)
     return found

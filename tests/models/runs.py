@@ -18,6 +18,7 @@ Mode = Callable[["Runs"], Truth]
 """A statement about runs that can be false: one truth value for each member."""
 
 N_DRAWS = 1000
+KEPT = 8
 SEED = 1
 
 
@@ -95,6 +96,11 @@ class Runs:
     def __len__(self) -> int:
         return len(self.table)
 
+    def forget(self) -> None:
+        """Drop results: those of a thousand members under dozens of changes fill the memory."""
+        self._cache.clear()
+        self._archetypes.clear()
+
     def values(self, name: str) -> Floats:
         """Values of a constant over the members."""
         if name in self.table.columns:
@@ -126,6 +132,8 @@ class Runs:
                 table[name] = value
             design = vf.Design.from_frame(table)
             self._cache[key] = Series(vf.simulate(self.model, design, save=self._saved, errors="flag"))
+            if len(self._cache) > KEPT:  # results of a thousand members are large; the first one is the plain run
+                del self._cache[list(self._cache)[1]]
         return self._cache[key]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +170,7 @@ def bounded(name: str) -> tuple[str, ...]:
 def test_declared_ranges_hold_over_the_prior(name):
     run = prior_runs(name, bounded(name))
     result = run()
+    run.forget()
     assert result.finished.all()
     assert outside(result, run.model) == []
 
@@ -197,7 +198,7 @@ def test_what_must_follow_from_an_extreme_follows(name, words):
     assert quality(name).EXPECTED[words](base_runs(name)), words
 
 
-@cache
+@lru_cache(maxsize=64)
 def every_step(name: str, switch: str) -> tuple[Series, float]:
     """Three members, the values of the file and two draws, with every step saved and one switch off."""
     model = library.read(name)
