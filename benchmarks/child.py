@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
@@ -23,31 +22,6 @@ def in_child(measurement: str, *arguments: int, cache: str = "") -> dict[str, fl
         raise SystemExit(f"benchmark: {measurement} failed:\n{done.stderr}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def in_children(measurement: str, count: int) -> list[dict[str, float]]:
-    """The same measurement in several processes at once."""
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(in_child, [measurement] * count))
-
-
-def rate() -> dict[str, float]:
-    """Members that one process runs in a second, over some seconds."""
-    import villageflow as vf
-    from engines import MODEL, SAVES, parameters
-    from villageflow.ensemble.simulate import time_grid
-    from villageflow.integrate.drive import RunSettings, run_program
-    from villageflow.program.emit import compile_model
-
-    model = vf.read_model(MODEL)
-    program, grid = compile_model(model, varied=list(model.constants), saves=SAVES), time_grid(model)
-    table = parameters(model, 5_000)
-    run_program(program, grid, table, settings=RunSettings())
-    runs, started = 0, time.perf_counter()
-    while time.perf_counter() < started + 4:
-        run_program(program, grid, table, settings=RunSettings())
-        runs += 1
-    return {"members": runs * table.shape[1] / (time.perf_counter() - started)}
 
 
 def imported() -> dict[str, float]:
@@ -118,7 +92,7 @@ def _peak() -> float:
 
 
 MEASUREMENTS: dict[str, Callable[..., dict[str, float]]] = {
-    "rate": rate, "imported": imported, "cached": cached, "reduction": reduction, "load": load
+    "imported": imported, "cached": cached, "reduction": reduction, "load": load
 }
 
 if __name__ == "__main__":

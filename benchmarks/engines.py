@@ -64,11 +64,11 @@ def engines(members: int) -> tuple[dict[str, Engine], list[str]]:
     """Those that can run here, by a short key, and a line for each that cannot. All constants vary."""
     model = vf.read_model(MODEL)
     table = parameters(model, members)
-    found = {f"vf {isa}": Engine(f"villageflow, 1 thread, {isa}", members, _ours(model, table, 1, isa))
+    found = {f"vf {isa}": Engine(f"villageflow, 1 thread, {isa}", members, ours(model, table, 1, isa))
              for isa in available_isas()}
     found["vf"] = found.pop(f"vf {available_isas()[-1]}")
     if available_threads() > 1:
-        found["vf two"] = Engine("villageflow, 2 threads", members, _ours(model, table, 2))
+        found["vf two"] = Engine("villageflow, 2 threads", members, ours(model, table, 2))
     missing = []
     peers: dict[str, tuple[str, int, Callable[[], Callable[[], Floats]]]] = {
         f"fused {block}": (f"fused C, blocks of {block}", members, lambda block=block: _fused(model, table, block))
@@ -105,7 +105,8 @@ def parameters(model: Model, members: int) -> Floats:
     return np.ascontiguousarray(base[:, None] * np.random.default_rng(SEED).uniform(0.8, 1.2, (len(base), members)))
 
 
-def _ours(model: Model, table: Floats, threads: int, isa: str | None = None) -> Callable[[], Floats]:
+def ours(model: Model, table: Floats, threads: int, isa: str | None = None) -> Callable[[], Floats]:
+    """A run of every member in villageflow."""
     program, grid = compile_model(model, varied=list(model.constants), saves=SAVES), time_grid(model)
     return lambda: run_program(program, grid, table, settings=RunSettings(n_threads=threads, isa=isa))[0]
 
@@ -151,7 +152,7 @@ def _check(model: Model, engine: Engine, table: Floats) -> None:
     found = engine.run()
     if engine.members == 1:
         table = np.array([[value] for value in model.constants.values()])
-    wanted = _ours(model, np.ascontiguousarray(table[:, :engine.members]), 1)()
+    wanted = ours(model, np.ascontiguousarray(table[:, :engine.members]), 1)()
     scale = np.abs(wanted).max(axis=1, keepdims=True)
     error = (np.abs(found - wanted) / np.where(scale > 0, scale, 1.0)).max()
     if not error <= SAME:
