@@ -124,3 +124,12 @@ def test_what_is_no_link_or_no_loop_is_refused(model):
     for chain in ([], "stores[small] > closures[small]"):
         with pytest.raises(DesignError, match=r"loop 'R' is .*; give its variables as a list"):
             vf.loop_signs(model, {"R": chain})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [vf.causal_links, lambda model: vf.link_signs(model, [("a", "b")]), vf.check, lambda m: vf.diagram(m, "a.svg")],
+)
+def test_a_name_in_place_of_a_model_is_refused(call):
+    with pytest.raises(vf.VillageflowError, match="read_model"):
+        call("village_cluster")

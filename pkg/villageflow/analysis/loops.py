@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from villageflow.ensemble.design import DesignLike, as_design
+from villageflow.ensemble.design import DesignLike, as_design, check_model
 from villageflow.ensemble.jacobian import jacobian
 from villageflow.ensemble.schema import FINISHED, STATUS
 from villageflow.ensemble.simulate import simulate
@@ -59,6 +59,7 @@ def causal_links(model: Model) -> dict[str, tuple[str, ...]]:
         Stock or auxiliary -> stocks, auxiliaries and constants in its equation; for a stock, in its net flow. Initial
         values are not links. Variables that smooths and delays expand to have ids that begin with ``#``.
     """
+    check_model(model)
     return {name: _read(expr) for name, expr in _equations(model).items()}
 
 
@@ -107,6 +108,7 @@ def link_signs(model: Model, links: Iterable[Link], design: DesignLike = None, *
 
 
 def _link_signs(model: Model, pairs: list[Link], design: DesignLike, moments: int) -> dict[Link, LinkSign]:
+    check_model(model)
     equations = _equations(model)
     if not pairs:
         return {}

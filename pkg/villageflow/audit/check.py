@@ -14,7 +14,7 @@ from villageflow.audit.dimensions import unit_faults
 from villageflow.calibrate.facts import read_facts
 from villageflow.datasets.schemas import read_table
 from villageflow.datasets.values import check_values
-from villageflow.ensemble.design import Design, as_design
+from villageflow.ensemble.design import Design, as_design, check_model
 from villageflow.errors import ModelFileError, VillageflowError
 from villageflow.ir.model import CONTROL_IDS, Kind, Model
 from villageflow.ir.nodes import Ref
@@ -85,6 +85,7 @@ def check(model: Model, folder: str | Path | None = None) -> list[Finding]:
     ModelFileError
         `folder` is no folder.
     """
+    check_model(model)
     if folder is not None and not Path(folder).is_dir():
         raise ModelFileError(f"{folder} is no folder; give the one that holds the model's tables")
     found = [*_documented(model), *_dimensions(model), *_numbers(model), *_unread(model), *_unbounded(model)]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from villageflow.ensemble.design import check_model
 from villageflow.errors import ReportError, did_you_mean
 from villageflow.ir.model import Model
 from villageflow.ir.nodes import Call, Expr, Ref
@@ -57,6 +58,7 @@ def diagram(
     variable that a stock's equation adds or subtracts as it is; other terms of the equation are links. Does not place
     by hand: the layout is Graphviz's.
     """
+    check_model(model)
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise ReportError(f"{path} is no kind of drawing; give a name that ends in {', '.join(FORMATS)}")
