@@ -108,7 +108,8 @@ findings. Written by `./run modes`; the tests compute it again and compare.
 agree with every conditioning fact of `facts.csv`; blank where the model has no such fact. A mode is shown at
 {PRIOR_SHARE} of the prior or {RETAINED_SHARE} of the retained draws. Kinds: {kinds}.
 A member whose run does not stay finite counts as one that does not show the mode. Priors were not narrowed to make a
-mode hold.
+mode hold; where thresholds, structure or assumed ranges were changed after a first look at shares, the README of the
+model says so.
 
 | model | modes | shown | findings |
 |---|---|---|---|
