@@ -112,6 +112,14 @@ def load(name: str, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
     ----------
     `sources` lists what to cite; DATA_LICENSE.md states the terms.
     """
+    panel = quietly_loaded(name, columns)
+    for column, text in panel.attrs["warnings"].items():
+        _LOG.warning("data column %s: %s", column, text)
+    return panel
+
+
+def quietly_loaded(name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """As `load`, with its warnings in ``attrs`` alone."""
     if name not in _PANELS:
         raise DataError(f"No panel is called {name!r}. {did_you_mean(name, _PANELS)}")
     parts = _PANELS[name]
@@ -336,7 +344,7 @@ def _pick(panel: pd.DataFrame, columns: Sequence[str] | None, where: str) -> pd.
 def _describe(
     panel: pd.DataFrame, origin: Mapping[str, str], found: Mapping[str, tuple[str, ...]]
 ) -> pd.DataFrame:
-    """Attach units, timing, sources, labels and warnings from the codebook, and log the warnings."""
+    """Attach units, timing, sources, labels and warnings from the codebook."""
     whole = _table("codebook")
     rows = [whole[(whole["table"] == origin[name]) & (whole["column"] == name)] for name in panel.columns]
     book = pd.concat(rows).set_index("column")
@@ -353,10 +361,7 @@ def _describe(
 
 def _warnings(book: pd.DataFrame, columns: Iterable[str]) -> dict[str, str]:
     texts = book["warning"].dropna()
-    found = {name: str(texts[name]) for name in columns if name in texts.index}
-    for name, text in found.items():
-        _LOG.warning("data column %s: %s", name, text)
-    return found
+    return {name: str(texts[name]) for name in columns if name in texts.index}
 
 
 def _cells(raw: RawTable, column: str, faults: list[str] | None = None) -> list[str | None]:
