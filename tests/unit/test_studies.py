@@ -8,13 +8,14 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from villageflow import datasets
-from villageflow.econometrics import estimate
+from villageflow.econometrics import Clustered, Spec, estimate
+from villageflow.econometrics.placebo import mean_reversion_placebo
 from villageflow.econometrics.studies import (
     STUDIES,
-    mean_reversion_placebo,
     prepare_counties,
     run_study,
     study_names,
+    study_placebo,
 )
 from villageflow.errors import EstimationError
 from villageflow.report.tables import check_block
@@ -24,7 +25,7 @@ POISSON, GROWTH = "Poisson (headline)", "log growth"
 
 @pytest.fixture(scope="module")
 def panels():
-    return {name: datasets.load(name) for name in ("counties", "provinces")}
+    return {name: datasets.build(name) for name in ("counties", "provinces")}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_county_samples_and_clusters(tables, panels):
     pooled = table[POISSON, "own and elsewhere"]
     assert (pooled.nobs, pooled.n_entities, pooled.n_periods, pooled.n_clusters) == (454, 227, 2, 74)
     assert pooled.nobs + sum(item.n for item in pooled.dropped) == 2 * 235
-    assert pooled.spec.effects == ("province*time",) and pooled.spec.cluster == "city"
+    assert pooled.spec.effects == ("province*time",) and pooled.spec.cov_type == Clustered(("city",))
     assert [table[POISSON, year].nobs for year in ("2015", "2016")] == [227, 227]
     listed = (panels["counties"]["villages"] > 0).unstack("time")[[2014, 2015]].sum().sum()
     before = table[POISSON, "listed before"]
@@ -99,8 +100,8 @@ def test_studies_do_not_depend_on_row_order_or_on_the_run(panels):
 
 
 def test_placebo_is_reproducible_draw_by_draw_and_covers_every_coefficient(panels, tables):
-    few = mean_reversion_placebo(panels["counties"], n_draws=3, seed=7)
-    assert_array_equal(few, mean_reversion_placebo(panels["counties"], n_draws=3, seed=7))
+    few = study_placebo(panels["counties"], n_draws=3, seed=7)
+    assert_array_equal(few, study_placebo(panels["counties"], n_draws=3, seed=7))
     assert (few["n_draws"] == 3).all()
     for (block, column, term), row in few.iterrows():
         assert row["estimate"] == pytest.approx(
@@ -109,7 +110,7 @@ def test_placebo_is_reproducible_draw_by_draw_and_covers_every_coefficient(panel
 
 
 def test_placebo_finds_mean_reversion_where_there_is_no_crowding(panels):
-    found = mean_reversion_placebo(panels["counties"], n_draws=12)
+    found = study_placebo(panels["counties"], n_draws=12)
     own = "log1p(lag(villages))"
     assert found.loc[(GROWTH, "own", own), "upper"] < 0
     elsewhere = found.loc[(POISSON, "own and elsewhere", "log1p(lag(elsewhere))")]
@@ -138,4 +139,15 @@ def test_unknown_study_is_refused(panels):
     with pytest.raises(EstimationError, match="Did you mean 'county_crowding'"):
         run_study("county_crowd", panels["counties"])
     with pytest.raises(EstimationError, match="at least 2"):
-        mean_reversion_placebo(panels["counties"], n_draws=1)
+        study_placebo(panels["counties"], n_draws=1)
+
+
+def test_a_draw_of_the_placebo_depends_on_the_seed_and_its_number_only(panels):
+    spec = {"own": Spec("villages ~ log1p(lag(villages))", "poisson", ("time",), Clustered(("city",)))}
+    draws = {
+        n: mean_reversion_placebo(panels["counties"], spec, prepare=prepare_counties, n_draws=n, seed=3)
+        for n in (2, 5)
+    }
+    ((few,), (many,)) = (tuple(found.values()) for found in draws.values())
+    assert_array_equal(few, many[:2])
+    assert len(set(many)) == 5

@@ -27,7 +27,7 @@ def fits():
         "short": within("y ~ x", panel),
         "long": within("y ~ x + z_1", panel),
         "small": within("small ~ x", panel),
-        "robust": within("y ~ x", panel, cov="robust"),
+        "robust": within("y ~ x", panel, cov_type="robust"),
         "stata": within("y ~ x", panel, convention="stata"),
         "by time": within("y ~ x", panel, cluster="time"),
         "poisson": poisson("n ~ x", panel),

@@ -2,48 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from villageflow.econometrics.spec import AnySpec, clusters_of
+from villageflow.errors import EstimationError, did_you_mean
+
 Series: TypeAlias = "pd.Series[Any]"
-Estimator = Literal["within", "poisson"]
-Covariance = Literal["clustered", "driscoll-kraay", "robust", "unadjusted"]
-Convention = Literal["linearmodels", "stata"]
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A regression as data: enough to run it again, on this panel or on a simulated one.
-
-    Parameters
-    ----------
-    formula : str
-        ``outcome ~ term + term``; see `villageflow.econometrics.terms`.
-    estimator : {"within", "poisson"}
-        Least squares or Poisson pseudo maximum likelihood, both with the effects absorbed.
-    effects : tuple of str
-        ``entity``, ``time``, a column, or columns joined by ``*`` for one effect per combination.
-    cov : {"clustered", "driscoll-kraay", "robust", "unadjusted"}
-        The covariance of the estimates.
-    cluster : str
-        ``entity``, ``time`` or a column; used when ``cov`` is clustered.
-    convention : {"linearmodels", "stata"}
-        Which small-sample factor and which reference distribution.
-    times : tuple of int
-        Periods of the outcome to keep; all if empty.
-    """
-
-    formula: str
-    estimator: Estimator = "within"
-    effects: tuple[str, ...] = ("entity", "time")
-    cov: Covariance = "clustered"
-    cluster: str = "entity"
-    convention: Convention = "linearmodels"
-    times: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,13 +25,42 @@ class Dropped:
     reason: str
 
 
+@dataclass(frozen=True)
+class Diagnostic:
+    """A test or a measure of strength that goes with an estimate.
+
+    Parameters
+    ----------
+    name : str
+        What it is called, such as ``Hansen J``.
+    statistic : float
+        Its value.
+    distribution : str
+        Of the statistic under the null, such as ``chi2(25)``; blank for a measure without one.
+    p_value : float or None
+        None for a measure.
+    says : str
+        The null hypothesis, or what the measure is compared with, in words.
+    """
+
+    name: str
+    statistic: float
+    distribution: str = ""
+    p_value: float | None = None
+    says: str = ""
+
+    def __str__(self) -> str:
+        parts = [f"{self.statistic:.4g}", self.distribution, "" if self.p_value is None else f"p = {self.p_value:.4g}"]
+        return ", ".join(part for part in parts if part) + (f" ({self.says})" if self.says else "")
+
+
 @dataclass(frozen=True, eq=False)
 class Estimate:
     """A fitted regression.
 
     Parameters
     ----------
-    spec : Spec
+    spec : Spec, DynamicSpec or StaggeredSpec
         What was asked.
     params : pandas.Series
         Coefficients by term.
@@ -73,18 +73,25 @@ class Estimate:
     nobs, n_entities, n_periods : int
         Size of the estimation sample after drops.
     n_clusters : int or None
-        Number of clusters; None if the covariance is not clustered.
+        Number of clusters, the smaller one of two; None if the covariance is not clustered.
     dropped : tuple of Dropped
         Observations left out.
     r2 : float or None
-        Share of the variance within effects that is explained; least squares only.
+        Share of the variance (within effects) that is explained; least squares only.
     log_likelihood : float or None
         Poisson only.
     notes : tuple of str
         Cautions found while fitting, such as few clusters.
+    diagnostics : mapping of str to Diagnostic
+        Tests that belong to the estimator, by name.
+    residuals : pandas.Series or None
+        Indexed (entity, time): outcome less fit, effects included; None where there is no single equation.
+    influence : pandas.DataFrame or None
+        (entity, term): how far each entity moves each coefficient, to first order and without small-sample factor;
+        sums of outer products give the covariance clustered by entity, and stacked over estimates their joint one.
     """
 
-    spec: Spec
+    spec: AnySpec
     params: Series
     cov: pd.DataFrame
     cov_label: str
@@ -97,6 +104,9 @@ class Estimate:
     r2: float | None = None
     log_likelihood: float | None = None
     notes: tuple[str, ...] = ()
+    diagnostics: Mapping[str, Diagnostic] = field(default_factory=dict)
+    residuals: Series | None = None
+    influence: pd.DataFrame | None = None
 
     def __repr__(self) -> str:
         values = ", ".join(
@@ -104,19 +114,12 @@ class Estimate:
             for term, value, error in zip(self.params.index, self.params, self.std_errors)
         )
         return (
-            f"<villageflow.Estimate: {self.spec.formula}; {self.estimator_label}; {self.nobs} observations\n {values}; "
+            f"<villageflow.Estimate: {self.spec.formula}; {self.spec.words}; {self.nobs} observations\n {values}; "
             "see summary()>"
         )
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
-
-    @property
-    def estimator_label(self) -> str:
-        """The estimator in words, with its effects."""
-        effects = " and ".join(name.replace("*", " by ") for name in self.spec.effects)
-        kind = {"within": "least squares", "poisson": "Poisson pseudo maximum likelihood"}
-        return f"{kind[self.spec.estimator]}, {effects + ' effects' if effects else 'no effects'}"
 
     @property
     def outcome(self) -> str:
@@ -140,11 +143,82 @@ class Estimate:
         return pd.Series(2 * tail, index=self.params.index, name="p_value")
 
     def conf_int(self, level: float = 0.95) -> pd.DataFrame:
-        """Confidence intervals, (term, [lower, upper]); ``level`` strictly between 0 and 1."""
-        if not 0 < level < 1:
-            raise ValueError(f"level is {level}; it must be between 0 and 1")
+        """Confidence intervals, (term, [lower, upper]), each by itself; ``level`` strictly between 0 and 1."""
+        _check_level(level)
         reach = self._distribution().ppf(0.5 + level / 2) * self.std_errors
         return pd.DataFrame({"lower": self.params - reach, "upper": self.params + reach})
+
+    def simultaneous_bands(
+        self, level: float = 0.95, *, terms: Sequence[str] | None = None, seed: int = 1, n_draws: int = 100_000
+    ) -> pd.DataFrame:
+        """Intervals that hold all coefficients at once with the given probability (sup-t bands).
+
+        Parameters
+        ----------
+        level : float
+            Strictly between 0 and 1.
+        terms : sequence of str, optional
+            The coefficients to hold; all by default.
+        seed, n_draws : int
+            Of the draws that give the quantile of the largest absolute statistic, jointly t with `df`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            (term, [lower, upper]); ``attrs["critical_value"]`` is the multiple of the standard errors.
+
+        Raises
+        ------
+        EstimationError
+            If the level is out of range, a term is unknown, or one has no error.
+
+        References
+        ----------
+        Montiel Olea and Plagborg-Moller (2019); Callaway and Sant'Anna (2021) by the multiplier bootstrap.
+        """
+        _check_level(level)
+        chosen = list(self.params.index if terms is None else self._known(terms))
+        cov = self.cov.loc[chosen, chosen].to_numpy()
+        error = np.sqrt(np.diag(cov))
+        if not chosen or not (error > 0).all():
+            raise EstimationError(f"{self.spec.formula}: bands need coefficients that all have an error. Name them.")
+        values, vectors = np.linalg.eigh(cov / np.outer(error, error))
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        rng = np.random.default_rng(np.random.SeedSequence(seed))
+        draws = np.abs(rng.standard_normal((n_draws, len(chosen))) @ root.T)
+        if self.df is not None:
+            draws /= np.sqrt(rng.chisquare(self.df, n_draws) / self.df)[:, None]
+        reach = float(np.quantile(draws.max(axis=1), level))
+        centre = self.params[chosen]
+        bands = pd.DataFrame({"lower": centre - reach * error, "upper": centre + reach * error})
+        bands.attrs["critical_value"] = reach
+        return bands
+
+    def wald(self, terms: Sequence[str] | None = None, *, name: str = "Wald") -> Diagnostic:
+        """Test that several coefficients are zero together: F with `df` in the denominator, else chi-squared.
+
+        Raises
+        ------
+        EstimationError
+            If no term is named or one is unknown, or their covariance is singular, as with no more clusters than terms.
+        """
+        chosen = list(self.params.index if terms is None else self._known(terms))
+        if not chosen:
+            raise EstimationError(f"{self.spec.formula}: no coefficient to test. Name one.")
+        cov = self.cov.loc[chosen, chosen].to_numpy()
+        if singular(cov):
+            raise EstimationError(
+                f"{self.spec.formula}: the covariance of {len(chosen)} coefficients is singular ({self.cov_label}). "
+                "Test fewer of them together."
+            )
+        value, q = self.params[chosen].to_numpy(), len(chosen)
+        statistic = float(value @ np.linalg.solve(cov, value))
+        says = f"{', '.join(chosen)} = 0" if q <= 6 else f"{q} coefficients = 0"
+        if self.df is None:
+            return Diagnostic(name, statistic, f"chi2({q})", float(stats.chi2.sf(statistic, q)), says)
+        return Diagnostic(
+            name, statistic / q, f"F({q}, {self.df:.0f})", float(stats.f.sf(statistic / q, q, self.df)), says
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """One row per term: estimate, std_error, statistic, p_value, lower, upper (95 percent)."""
@@ -155,58 +229,88 @@ class Estimate:
 
     def describe(self) -> dict[str, str]:
         """What a table must state beside the figures."""
-        clusters = "none" if self.n_clusters is None else f"{self.n_clusters} ({self.spec.cluster})"
+        by = " and ".join(clusters_of(self.spec.cov_type))
         facts = {
             "outcome": self.outcome,
-            "estimator": self.estimator_label,
+            "estimator": self.spec.words,
             "errors": self.cov_label,
             "reference": "normal" if self.df is None else f"t({self.df:.0f})",
-            "clusters": clusters,
+            "clusters": "none" if self.n_clusters is None else f"{self.n_clusters} ({by})",
             "observations": str(self.nobs),
             "entities": str(self.n_entities),
             "periods": str(self.n_periods),
             "dropped": "; ".join(f"{item.n} {item.reason}" for item in self.dropped) or "none",
         }
         if self.r2 is not None:
-            facts["R2 within"] = f"{self.r2:.3f}"
+            facts["R2"] = f"{self.r2:.3f}"
         if self.log_likelihood is not None:
             facts["log likelihood"] = f"{self.log_likelihood:.2f}"
-        return facts
+        return facts | {name: str(found) for name, found in self.diagnostics.items()}
 
     def summary(self) -> str:
         """Table of estimates in plain text, then what `describe` says, then the notes."""
-        table = self.to_frame().to_string(float_format=lambda value: f"{value:.4f}", index_names=False)
-        lines = [self.spec.formula, table, *(f"{key}: {value}" for key, value in self.describe().items())]
+        rows = self._rows(4)
+        table = pd.DataFrame([row[1:] for row in rows[1:]], index=[row[0] for row in rows[1:]], columns=rows[0][1:])
+        lines = [self.spec.formula, table.to_string(), *(f"{key}: {value}" for key, value in self.describe().items())]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def to_markdown(self, decimals: int = 4) -> str:
-        """A Markdown table of `to_frame`, then what `describe` says, then the notes."""
-        frame = self.to_frame()
-        head = ["term", *frame.columns]
-        rows = [
-            [str(t), *(f"{v:.{decimals}f}" for v in row)] for t, row in zip(frame.index, frame.to_numpy())
-        ]
+        """A Markdown table of `to_frame`, then what `describe` says, then the notes.
+
+        Parameters
+        ----------
+        decimals : int
+            Least digits after the point; a small standard error brings more, so that it shows three of its own.
+        """
+        head, *rows = self._rows(decimals)
         lines = [_pipe(head), _pipe(["---"] * len(head)), *(_pipe(row) for row in rows), ""]
         lines += [f"- {key}: {value}" for key, value in self.describe().items()]
         return "\n".join([*lines, *(f"- note: {note}" for note in self.notes)]) + "\n"
 
     def to_latex(self, decimals: int = 4) -> str:
         """The same as `to_markdown` as a LaTeX tabular; needs the package booktabs."""
-        frame = self.to_frame()
-        rows = [
-            " & ".join([latex_escape(str(t)), *(f"{v:.{decimals}f}" for v in row)]) + r" \\"
-            for t, row in zip(frame.index, frame.to_numpy())
-        ]
-        n = frame.shape[1] + 1
+        head, *rows = ([latex_escape(cell) for cell in row] for row in self._rows(decimals))
+        n = len(head)
         facts = [*self.describe().items(), *(("note", note) for note in self.notes)]
         said = [rf"\multicolumn{{{n}}}{{l}}{{{latex_escape(f'{k}: {v}')}}} \\" for k, v in facts]
-        head = " & ".join(latex_escape(str(name)) for name in ["term", *frame.columns]) + r" \\"
-        body = [r"\toprule", head, r"\midrule", *rows, r"\midrule", *said, r"\bottomrule"]
+        lines = [" & ".join(row) + r" \\" for row in (head, *rows)]
+        body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\midrule", *said, r"\bottomrule"]
         start = rf"\begin{{tabular}}{{l{'r' * (n - 1)}}}"
         return "\n".join([start, *body, r"\end{tabular}"]) + "\n"
 
+    def _rows(self, decimals: int) -> list[list[str]]:
+        """`to_frame` as text, heads first."""
+        frame = self.to_frame()
+        rows = [["term", *map(str, frame.columns)]]
+        for term, (value, error, statistic, p_value, lower, upper) in zip(frame.index, frame.to_numpy()):
+            digits = max(decimals, 2 - math.floor(math.log10(error))) if 0 < error < np.inf else decimals
+            p_text = f"<{10**-decimals:.{decimals}f}" if p_value < 10**-decimals else f"{p_value:.{decimals}f}"
+            ends = (f"{end:.{digits}f}" for end in (lower, upper))
+            rows.append(
+                [str(term), f"{value:.{digits}f}", f"{error:.{digits}f}", f"{statistic:.{decimals}f}", p_text, *ends]
+            )
+        return rows
+
+    def _known(self, terms: Sequence[str]) -> Sequence[str]:
+        for term in terms:
+            if term not in self.params.index:
+                known = did_you_mean(term, map(str, self.params.index))
+                raise EstimationError(f"{self.spec.formula}: {term!r} is not a term. {known}")
+        return terms
+
     def _distribution(self) -> Any:
         return stats.norm() if self.df is None else stats.t(self.df)
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise EstimationError(f"level is {level}; it must be between 0 and 1, such as 0.95")
+
+
+def singular(cov: Any) -> bool:
+    """Whether a covariance matrix has no inverse, whatever the scales of the coefficients."""
+    scale = np.sqrt(np.abs(np.diag(cov)))
+    return not scale.all() or bool(np.linalg.matrix_rank(cov / np.outer(scale, scale), tol=1e-10) < len(scale))
 
 
 def latex_escape(text: str) -> str:
@@ -216,10 +320,13 @@ def latex_escape(text: str) -> str:
         *((c, "\\" + c) for c in "&%$#_{}"),
         ("~", r"\textasciitilde "),
         ("^", r"\textasciicircum "),
+        ("|", r"\textbar "),
+        ("<", r"\textless "),
+        (">", r"\textgreater "),
     ):
         text = text.replace(plain, escaped)
     return text
 
 
 def _pipe(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"

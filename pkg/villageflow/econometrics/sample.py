@@ -1,22 +1,29 @@
-"""From a specification and a panel to the arrays of a regression, with every lost observation counted."""
+"""The arrays of a regression, and the algebra of groups: means, projections off absorbed effects, nesting."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import sparse
+from scipy.sparse import linalg as splinalg
 
-from villageflow.econometrics.estimate import Dropped, Spec
-from villageflow.econometrics.terms import evaluate, parse_formula
-from villageflow.errors import EstimationError, did_you_mean
+from villageflow.econometrics.estimate import Dropped
+from villageflow.errors import EstimationError
 
 Array: TypeAlias = "npt.NDArray[np.float64]"
 Codes: TypeAlias = "npt.NDArray[np.intp]"
 FEW_CLUSTERS = 40
-_TOLERANCE = 1e-9
+"""Clusters below which errors clustered by them tend to be too small."""
+
+_MOST_ROUNDS = 3_000
+_PATIENCE = 300
+_SETTLED = 1e-13
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,15 +34,27 @@ class Sample:
     ----------
     y : (n,) array
     x : (n, k) array
-        In the order of ``terms``; a column of ones comes first if there are no effects.
+        In the order of ``terms``; a column of ones comes first if the regression has a constant, endogenous
+        regressors come last.
     terms : tuple of str
     index : pandas.MultiIndex
-        (entity, time) of every observation.
+        (entity, time) of every observation; where entity means are regressed, all at the first time.
     effects : tuple of (n,) int arrays
-        Group of every observation, from 0 without gaps, one array per effect.
-    clusters : (n,) int array or None
+        Group of every observation, from 0 without gaps, one array per absorbed effect.
+    clusters : tuple of (n,) int arrays
+        As many as the errors are clustered by.
+    n_periods : int
     dropped : tuple of Dropped
     notes : tuple of str
+    n_endogenous : int
+        How many columns of ``x``, from the last one, are endogenous.
+    z : (n, l) array
+        Excluded instruments, in the order of ``instruments``.
+    instruments : tuple of str
+    place : (n, 2) array or None
+        Latitude and longitude in degrees, for Conley errors.
+    means_of : tuple of int
+        Columns of ``x`` whose entity means are its last columns.
     """
 
     y: Array
@@ -43,79 +62,47 @@ class Sample:
     terms: tuple[str, ...]
     index: pd.MultiIndex
     effects: tuple[Codes, ...]
-    clusters: Codes | None
-    dropped: tuple[Dropped, ...]
-    notes: tuple[str, ...]
+    clusters: tuple[Codes, ...]
+    n_periods: int
+    dropped: tuple[Dropped, ...] = ()
+    notes: tuple[str, ...] = ()
+    n_endogenous: int = 0
+    z: Array = field(default_factory=lambda: np.empty((0, 0)))
+    instruments: tuple[str, ...] = ()
+    place: Array | None = None
+    means_of: tuple[int, ...] = ()
 
     @property
     def n_clusters(self) -> int | None:
-        """Number of clusters, None if the errors are not clustered."""
-        return None if self.clusters is None else int(self.clusters.max()) + 1
+        """Number of clusters, the smaller one of two; None if the errors are not clustered."""
+        return min((n_groups(codes) for codes in self.clusters), default=None)
 
+    @cached_property
+    def n_absorbed(self) -> int:
+        """Coefficients that the absorbed effects stand for, their constant included; see `rank_of_groups`."""
+        return rank_of_groups(self.effects)
 
-def draw_sample(spec: Spec, panel: pd.DataFrame) -> Sample:
-    """Evaluate the terms, drop what cannot enter, and refuse what the data cannot support.
-
-    Observations are dropped, and counted, when a term or group is missing, when their group in an effect has
-    no other member (it has no say in the estimates) and, for Poisson, when all outcomes of their group are 0.
-
-    Raises
-    ------
-    EstimationError
-        If the panel is not indexed (entity, time) without repeats, a name is unknown, too few observations or
-        clusters remain, or a regressor is absorbed by the effects or by other regressors: it is named.
-    """
-    _check_index(panel)
-    formula = parse_formula(spec.formula)
-    terms = formula.regressors
-    table = pd.DataFrame({term: evaluate(term, panel) for term in (formula.outcome, *terms)})
-    _refuse_infinite(table, spec)
-    groups = [_group(name, panel) for name in spec.effects]
-    cluster = _group(spec.cluster, panel) if spec.cov == "clustered" else None
-    dropped: list[Dropped] = []
-    keep = np.ones(len(panel), dtype=bool)
-    if spec.times:
-        keep &= panel.index.get_level_values(1).isin(spec.times)
-    complete = table.notna().all(axis=1).to_numpy(copy=True)
-    for codes in (*groups, *(() if cluster is None else (cluster,))):
-        complete &= codes >= 0
-    _count(dropped, keep & ~complete, "with a missing value")
-    keep &= complete
-    _prune(keep, table[formula.outcome].to_numpy(), groups, spec, dropped)
-    y, x = table[formula.outcome].to_numpy()[keep], table[list(terms)].to_numpy()[keep]
-    if not groups:
-        x, terms = np.column_stack([np.ones(len(y)), x]), ("constant", *terms)
-    effects = tuple(_dense(codes[keep]) for codes in groups)
-    clusters = None if cluster is None else _dense(cluster[keep])
-    index = panel.index[keep]
-    assert isinstance(index, pd.MultiIndex)
-    n_effects = sum(int(codes.max(initial=-1)) for codes in effects) + (1 if effects else 0)
-    if not len(y):
-        lost = "; ".join(f"{item.n} {item.reason}" for item in dropped) or "the times asked for are not there"
-        raise EstimationError(f"{spec.formula}: no observation is left ({lost}). Check terms and times.")
-    if len(y) <= len(terms) + n_effects:
-        raise EstimationError(
-            f"{spec.formula}: {len(y)} observations for {len(terms)} coefficients and {n_effects} effects. "
-            "Use fewer effects or regressors, or more data."
-        )
-    _check_rank(x, terms, effects, spec)
-    notes = _check_clusters(clusters, len(terms), spec)
-    return Sample(y, x, terms, index, effects, clusters, tuple(dropped), notes)
-
-
-def _refuse_infinite(table: pd.DataFrame, spec: Spec) -> None:
-    for term in table.columns:
-        bad = np.flatnonzero(np.isinf(table[term].to_numpy(dtype=float, na_value=np.nan)))
-        if len(bad):
-            entity, time = table.index[bad[0]]
-            raise EstimationError(
-                f"{spec.formula}: {term} is infinite for {entity!r} in {time} (and in {len(bad) - 1} more rows). "
-                "Correct the value or leave it blank."
-            )
+    def without(self, out: npt.NDArray[np.bool_]) -> Sample:
+        """The sample less some observations; appended entity means are those of what is left."""
+        keep = ~out
+        x, index = self.x[keep], self.index[keep]
+        if self.means_of:
+            codes = entity_codes(index)
+            x[:, -len(self.means_of) :] = group_means(x[:, list(self.means_of)], codes)[codes]
+        return replace(
+            self, y=self.y[keep], x=x, index=index, z=self.z[keep] if self.z.size else self.z,
+            effects=tuple(dense(codes[keep]) for codes in self.effects),
+            clusters=tuple(dense(codes[keep]) for codes in self.clusters),
+            place=None if self.place is None else self.place[keep],
+        )  # fmt: skip
 
 
 def demean(values: Array, groups: tuple[Codes, ...], weights: Array | None = None) -> Array:
-    """Residuals of columns after projection on group means, by alternating projections.
+    """Residuals of columns after projection on group means.
+
+    With several effects, the means of one after the other are taken out, there and back, and conjugate gradients
+    shorten the way to where nothing moves any more. Effects that are hardly connected need many rounds; if there are
+    two, their means are then found by elimination.
 
     Parameters
     ----------
@@ -129,120 +116,126 @@ def demean(values: Array, groups: tuple[Codes, ...], weights: Array | None = Non
     Raises
     ------
     EstimationError
-        If 10,000 rounds do not settle to 1e-13 of the scale of a column.
+        If 3,000 rounds do not settle to 1e-13 of the scale of a column.
+
+    References
+    ----------
+    Correia (2016), the symmetric Kaczmarz transform with conjugate gradients.
     """
     if not groups:
         return values
     columns = values.reshape(len(values), -1).astype(np.float64)
-    scale = np.sqrt((columns**2).mean(axis=0)) + 1e-300
+    columns -= columns.mean(axis=0)
     weight = np.ones(len(columns)) if weights is None else weights
-    totals = [np.bincount(codes, weight) for codes in groups]
-    for _ in range(10_000):
-        moved = np.zeros(columns.shape[1])
-        for codes, total in zip(groups, totals, strict=True):
-            means = np.column_stack([np.bincount(codes, weight * c) / total for c in columns.T])
-            columns = columns - means[codes]
-            moved = np.maximum(moved, np.abs(means).max(axis=0))
-        if len(groups) == 1 or bool((moved <= 1e-13 * scale).all()):
-            return columns.reshape(values.shape)
-    raise EstimationError("The effects could not be absorbed in 10,000 rounds. Use fewer or coarser effects.")
+    totals = [np.bincount(codes, weights) for codes in groups]
+    there_and_back = [*range(len(groups)), *reversed(range(len(groups) - 1))]
+
+    def sweep(part: Array) -> Array:
+        for i in there_and_back:
+            part = part - _sums(part if weights is None else part * weight[:, None], groups[i], totals[i])[groups[i]]
+        return part
+
+    if len(groups) == 1:
+        return sweep(columns).reshape(values.shape)
+    scale = np.sqrt((columns**2).mean(axis=0))
+    n_rounds = 0
+    while n_rounds < _MOST_ROUNDS:
+        swept = sweep(columns)
+        residual = columns - swept
+        if bool((np.abs(residual).max(axis=0) <= _SETTLED * scale).all()):
+            return swept.reshape(values.shape)
+        if len(groups) == 2 and n_rounds >= _PATIENCE:
+            swept = _eliminate(swept, groups, weight)
+            return _eliminate(swept, groups, weight).reshape(values.shape)
+        n_rounds += _conjugate_gradients(columns, residual, sweep, weight, 1e-2 * _SETTLED * scale)
+    raise EstimationError(f"The effects could not be absorbed in {_MOST_ROUNDS:,} rounds. Use fewer or coarser ones.")
+
+
+def _sums(columns: Array, codes: Codes, totals: Array | Codes) -> Array:
+    """Group sums over totals, (groups, k)."""
+    return np.column_stack([np.bincount(codes, column) for column in columns.T]) / totals[:, None]
+
+
+def _conjugate_gradients(
+    columns: Array, residual: Array, sweep: Callable[[Array], Array], weight: Array, small: Array
+) -> int:
+    """Change ``columns`` until what a sweep takes out is small, or starts to grow by rounding; rounds that it took."""
+    direction, square = residual.copy(), weight @ residual**2
+    floor, best = weight.sum() * small**2, square.copy()
+    for done in range(1, _PATIENCE + 1):
+        moved = direction - sweep(direction)
+        curvature = weight @ (direction * moved)
+        step = np.divide(square, curvature, out=np.zeros_like(square), where=curvature > 0)
+        columns -= step * direction
+        residual = residual - step * moved
+        last, square = square, weight @ residual**2
+        if bool((square <= floor).all()) or bool((square > 1e6 * best).any()):
+            return done
+        best = np.minimum(best, square)
+        direction = residual + np.divide(square, last, out=np.zeros_like(square), where=last > 0) * direction
+    return _PATIENCE
+
+
+def _eliminate(columns: Array, groups: tuple[Codes, ...], weight: Array) -> Array:
+    """Residuals on two effects by a sparse factorization of the equations of the smaller one."""
+    one, two = sorted(groups, key=n_groups, reverse=True)
+    totals = np.bincount(one, weight)
+    cross = sparse.csr_array(sparse.coo_array((weight, (one, two))))
+    shares = sparse.csr_array(cross / totals[:, None])
+    matrix = sparse.csc_array(sparse.diags_array(np.bincount(two, weight)) - cross.T @ shares)
+    parts = sparse.csgraph.connected_components(sparse.csr_array(cross.T @ cross), directed=False)[1]
+    ground = np.zeros(n_groups(two))  # the effects of a part are known up to a constant: one of them is set to zero
+    ground[np.unique(parts, return_index=True)[1]] = 1.0
+    solver = splinalg.splu(sparse.csc_array(matrix + sparse.diags_array(ground * np.bincount(two, weight))))
+    first = _sums(columns * weight[:, None], one, totals)
+    right = _sums(columns * weight[:, None], two, np.ones(n_groups(two))) - cross.T @ first
+    columns = columns - solver.solve(np.asarray(right))[two]
+    return columns - _sums(columns * weight[:, None], one, totals)[one]
+
+
+def group_means(values: Array, codes: Codes) -> Array:
+    """Mean of every column by group, (groups, k)."""
+    return _sums(values, codes, np.bincount(codes))
+
+
+def n_groups(codes: Codes) -> int:
+    """Number of groups of codes that run from 0 without gaps."""
+    return int(codes.max(initial=-1)) + 1
+
+
+def dense(codes: Codes) -> Codes:
+    """The same groups with codes from 0 without gaps."""
+    return np.unique(codes, return_inverse=True)[1].ravel()
+
+
+def both(a: Codes, b: Codes) -> Codes:
+    """One group per combination of two groupings."""
+    return dense(a * (n_groups(b) + 1) + b)
 
 
 def nested(inner: Codes, outer: Codes) -> bool:
     """Whether every group of ``inner`` lies within one group of ``outer``."""
-    return len(np.unique(np.column_stack([inner, outer]), axis=0)) == int(inner.max()) + 1
+    return n_groups(both(inner, outer)) == n_groups(inner)
 
 
-def _check_index(panel: pd.DataFrame) -> None:
-    if panel.index.nlevels != 2:
-        raise EstimationError("The panel is not indexed (entity, time). Use set_index([entity, time]).")
-    if not pd.api.types.is_numeric_dtype(panel.index.get_level_values(1)):
-        raise EstimationError("The times of the panel are not numbers. Use years as whole numbers.")
-    repeated = panel.index.duplicated()
-    if repeated.any():
-        entity, time = panel.index[int(repeated.argmax())]
-        raise EstimationError(f"The panel has {entity} at {time} twice. Keep one of the rows.")
+def rank_of_groups(groups: tuple[Codes, ...]) -> int:
+    """Rank of the dummies of all groupings together.
+
+    Two groupings lose one for every part in which their groups are connected. Of three and more, each loses what it
+    loses beside the one before it with which it has most parts: the rank is then an upper bound.
+    """
+    rank = 0
+    for i, codes in enumerate(groups):
+        rank += n_groups(codes) - max((_n_parts(codes, other) for other in groups[:i]), default=0)
+    return rank
 
 
-def _group(name: str, panel: pd.DataFrame) -> Codes:
-    """Group of every row of the panel, -1 where it is missing."""
-    parts: list[Any] = []
-    for part in name.split("*"):
-        if part in ("entity", "time"):
-            parts.append(panel.index.get_level_values(0 if part == "entity" else 1))
-        elif part in panel.columns:
-            parts.append(panel[part])
-        else:
-            known = ["entity", "time", *panel.columns]
-            raise EstimationError(f"{part!r} is not an effect or cluster. {did_you_mean(part, known)}")
-    codes = [pd.factorize(pd.Series(np.asarray(part, dtype=object)))[0] for part in parts]
-    joint, _ = pd.factorize(pd.MultiIndex.from_arrays(codes)) if len(codes) > 1 else (codes[0], None)
-    return np.where(np.min(codes, axis=0) < 0, -1, joint)
+def _n_parts(a: Codes, b: Codes) -> int:
+    n, links = n_groups(a), (np.ones(len(a)), (a, b + n_groups(a)))
+    graph = sparse.coo_array(links, shape=(n + n_groups(b),) * 2)
+    return int(sparse.csgraph.connected_components(graph, directed=False, return_labels=False))
 
 
-def _prune(keep: Any, y: Array, groups: list[Codes], spec: Spec, dropped: list[Dropped]) -> None:
-    """Drop groups of one and, for Poisson, groups of zeros, until none is left; changes ``keep``."""
-    if spec.estimator == "poisson" and (y[keep] < 0).any():
-        raise EstimationError(
-            f"{spec.formula}: the outcome is negative somewhere. Poisson needs values >= 0."
-        )
-    while True:
-        before = int(keep.sum())
-        for name, codes in zip(spec.effects, groups, strict=True):
-            label = name.replace("*", " by ")
-            if spec.estimator == "poisson":
-                totals = np.bincount(codes[keep], y[keep], minlength=int(codes.max()) + 1)
-                zero = keep & (totals[codes] == 0)
-                n_groups = len(np.unique(codes[zero]))
-                _count(dropped, zero, f"in {n_groups} {label} groups whose outcomes are all zero")
-                keep &= ~zero
-            sizes = np.bincount(codes[keep], minlength=int(codes.max()) + 1)
-            alone = keep & (sizes[codes] == 1)
-            _count(dropped, alone, f"alone in their {label} group")
-            keep &= ~alone
-        if int(keep.sum()) == before:
-            return
-
-
-def _count(dropped: list[Dropped], mask: Any, reason: str) -> None:
-    if mask.any():
-        dropped.append(Dropped(int(mask.sum()), reason))
-
-
-def _dense(codes: Codes) -> Codes:
-    return np.unique(codes, return_inverse=True)[1]
-
-
-def _check_rank(x: Array, terms: tuple[str, ...], effects: tuple[Codes, ...], spec: Spec) -> None:
-    inner = demean(x, effects)
-    length = np.sqrt((x**2).sum(axis=0))
-    basis: list[Array] = []
-    for j, term in enumerate(terms):
-        left = inner[:, j].copy()
-        if np.sqrt(left @ left) <= _TOLERANCE * length[j]:
-            by = " and ".join(spec.effects) if effects else "nothing: it is zero"
-            raise EstimationError(
-                f"{spec.formula}: {term!r} is absorbed by {by}. Drop the term or the effect."
-            )
-        for vector in basis:
-            left -= (vector @ left) * vector
-        if np.sqrt(left @ left) <= _TOLERANCE * length[j]:
-            raise EstimationError(
-                f"{spec.formula}: {term!r} is a combination of {', '.join(map(repr, terms[:j]))}"
-                f"{' and the effects' if effects else ''}. Drop one of them."
-            )
-        basis.append(left / np.sqrt(left @ left))
-
-
-def _check_clusters(clusters: Codes | None, n_terms: int, spec: Spec) -> tuple[str, ...]:
-    if clusters is None:
-        return ()
-    n = int(clusters.max()) + 1
-    if n <= n_terms:
-        raise EstimationError(
-            f"{spec.formula}: {n} clusters ({spec.cluster}) for {n_terms} coefficients; the covariance would "
-            "be singular. Cluster at a finer level or drop regressors."
-        )
-    if n < FEW_CLUSTERS:
-        return (f"only {n} clusters ({spec.cluster}): below {FEW_CLUSTERS} the errors tend to be too small",)
-    return ()
+def entity_codes(index: pd.MultiIndex) -> Codes:
+    """Entity of every observation, from 0 in the order of appearance."""
+    return np.asarray(pd.factorize(index.get_level_values(0))[0], dtype=np.intp)

@@ -161,9 +161,7 @@ def check_block(block: Block) -> None:
 
 
 def _kind(result: Estimate) -> tuple[str, ...]:
-    spec = result.spec
-    cluster = spec.cluster if spec.cov == "clustered" else ""
-    return (spec.estimator, spec.cov, cluster, spec.convention)
+    return result.spec.kind
 
 
 def _grids(table: StudyTable, decimals: int) -> list[_Grid]:
