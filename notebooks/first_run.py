@@ -78,5 +78,5 @@ vf.plot.fan(ensemble["active_stores"], label="prior").figure
 from villageflow.econometrics.studies import STUDIES, run_study
 from villageflow.report.tables import to_markdown
 
-study = run_study("county_crowding", vf.datasets.load(STUDIES["county_crowding"].panel))
+study = run_study("county_crowding", vf.datasets.build(STUDIES["county_crowding"].panel))
 print(to_markdown(study))

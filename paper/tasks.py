@@ -26,10 +26,17 @@ from villageflow.calibrate.history import history_match
 from villageflow.calibrate.national import PROBLEMS, national_problem
 from villageflow.calibrate.predict import score
 from villageflow.calibrate.result import load_fit
-from villageflow.econometrics import studies
+from villageflow.econometrics import estimate, hypotheses, studies
+from villageflow.econometrics.claims import judge_claims
+from villageflow.econometrics.robustness import alternative_errors, leave_one_out, specification_curve
+from villageflow.econometrics.squeeze import squeeze_bounds
+from villageflow.econometrics.staggered import bacon_decomposition
+from villageflow.econometrics.stored import write_estimates
 from villageflow.ensemble.design import Design
 from villageflow.ensemble.simulate import simulate
-from villageflow.report import exhibits, numbers, record, tables
+from villageflow.report import estimates, exhibits, numbers, record, tables
+from villageflow.report.coverage import coverage_figure
+from villageflow.report.estimate_figures import event_figure, robustness_figure
 from villageflow.report.output import save_netcdf
 from villageflow.report.paper import build_paper
 from villageflow.report.plots import save_figure
@@ -97,6 +104,25 @@ def task_data(
     )
 
 
+def task_quality(
+    data: list[Path] = DATA,
+    source: str = code("villageflow.datasets", "villageflow.report.coverage", "villageflow.report.estimates"),
+    report: Annotated[Path, Product] = BLD / "quality.md",
+    written: Annotated[tuple[Path, ...], Product] = _exhibits(
+        "tables/merges.md", "figures/coverage.svg", "figures/coverage.pdf"
+    ),
+    found: Annotated[Path, Product] = _numbers("quality"),
+) -> None:
+    """Coverage, breaks, conflicts and gaps of the panels, and the audit of their joins."""
+    qualities = {name: datasets.quality(datasets.build(name)) for name in datasets.recipe_names()}
+    report.write_text(estimates.quality_text(qualities), encoding="utf-8", newline="\n")
+    written[0].write_text(estimates.merges_text(datasets.merges_table(datasets.build("counties"))), encoding="utf-8")
+    figure = coverage_figure(datasets.quality(datasets.load("provinces")))
+    for path in written[1:]:
+        save_figure(figure, path, alt="Years and variables for which provinces have values.")
+    record.write_json(found, estimates.quality_numbers(qualities))
+
+
 # --- estimates -------------------------------------------------------------------------------------
 
 for _name in studies.study_names():
@@ -112,7 +138,7 @@ for _name in studies.study_names():
         found: Annotated[Path, Product] = _numbers(_name),
     ) -> None:
         """The regressions of one study on its real panel."""
-        result = studies.run_study(name, datasets.load(studies.STUDIES[name].panel))
+        result = studies.run_study(name, datasets.build(studies.STUDIES[name].panel))
         tables.write_tables(result, written[0].parent)
         record.write_json(found, numbers.study_numbers(result))
 
@@ -126,9 +152,83 @@ def task_placebo(
     produces: Annotated[Path, Product] = _numbers("placebo"),
 ) -> None:
     """What the county regressions find where there is neither crowding nor contagion."""
-    placebo = studies.mean_reversion_placebo(datasets.load("counties"), n_draws=n_draws, seed=seed)
+    placebo = studies.study_placebo(datasets.build("counties"), n_draws=n_draws, seed=seed)
     written[0].write_text(exhibits.placebo_table(placebo), encoding="utf-8")
     record.write_json(produces, exhibits.placebo_numbers(placebo))
+
+
+def task_claims(
+    data: list[Path] = DATA,
+    questions: Path = PACKAGE / "econometrics" / "hypotheses.csv",
+    seed: int = fixed(20150101),
+    n_draws: int = fixed(9_999),
+    n_placebo: int = fixed(999),
+    source: str = code("villageflow.econometrics.hypotheses", "villageflow.report.estimates"),
+    stored: Annotated[Path, Product] = BLD / "estimates.json",
+    written: Annotated[tuple[Path, ...], Product] = _exhibits(
+        "tables/claims_primary.md", "tables/claims_other.md", "tables/squeeze_bounds.md", "tables/needed.md"
+    ),
+    found: Annotated[Path, Product] = _numbers("claims"),
+) -> None:
+    """The hypotheses on the real panels: each claim with its sign, estimate and interval; bounds; what is needed."""
+    panels = hypotheses.claim_panels()
+    findings = judge_claims(hypotheses.CLAIMS, panels, n_draws=n_draws, n_placebo=n_placebo, seed=seed)
+    bounds = squeeze_bounds(datasets.load("nation"), datasets.load("nation_bounds"))
+    written[0].write_text(estimates.claims_table(findings, primary=True), encoding="utf-8")
+    written[1].write_text(estimates.claims_table(findings, primary=False), encoding="utf-8")
+    written[2].write_text(estimates.bounds_table(bounds), encoding="utf-8")
+    written[3].write_text(estimates.needs_table(hypotheses.questions("not answerable")), encoding="utf-8")
+    kept = estimates.stored_estimates(findings, panels)
+    write_estimates(stored, kept)
+    hashes = {f"claims.sample_hash.{row['name']}": str(row["sample_hash"]) for row in kept}
+    record.write_json(
+        found,
+        record.merge_flat(
+            estimates.claims_numbers(findings), hashes,
+            numbers.frame_numbers(bounds[["lower", "upper"]], "squeeze_bounds"),
+        ),
+    )
+
+
+def task_robustness(
+    data: list[Path] = DATA,
+    seed: int = fixed(20160101),
+    source: str = code("villageflow.econometrics.hypotheses", "villageflow.report.estimate_figures"),
+    curve: Annotated[Path, Product] = BLD / "specifications.csv",
+    written: Annotated[tuple[Path, ...], Product] = _exhibits(
+        "tables/errors.md", *(f"figures/{name}.{kind}" for name in ("robustness", "event") for kind in ("svg", "pdf"))
+    ),
+    found: Annotated[Path, Product] = _numbers("robustness"),
+) -> None:
+    """The headline on return under other choices, without single provinces, under other errors; first listings."""
+    panel, main = hypotheses.claim_panels()["provinces"], hypotheses.CLAIMS[0]
+    specifications = specification_curve(hypotheses.RETURN_CHOICES, panel)
+    specifications.to_csv(curve, index=False, lineterminator="\n")
+    left_out = leave_one_out(main.spec, panel, main.term)
+    errors = alternative_errors(main.spec, panel, main.term, seed=seed)
+    written[0].write_text(estimates.errors_table(errors), encoding="utf-8")
+    paths = {name: estimate(spec, panel) for name, spec in hypotheses.FIRST_LISTING.items()}
+    years = panel[panel.index.get_level_values(1).isin(hypotheses.FIRST_LISTING["imputation"].times)]
+    comparisons = bacon_decomposition("ln(rural_population) ~ 1", years, cohort="first_listed")
+    drawn = {
+        "robustness": (
+            robustness_figure(specifications, left_out, label="growth per log point of villages"),
+            "Coefficients of all specifications by size, and of the main one without each province.",
+        ),
+        "event": (
+            event_figure(paths, base=-1, label="log rural population", seed=seed),
+            "Effects on the rural population by year since the first listed village, with intervals and bands.",
+        ),
+    }
+    for path in written[1:]:
+        figure, alt = drawn[path.stem]
+        save_figure(figure, path, alt=alt)
+    record.write_json(
+        found,
+        record.merge_flat(
+            estimates.robustness_numbers(specifications, left_out, errors), estimates.event_numbers(paths, comparisons)
+        ),
+    )
 
 
 # --- calibration ------------------------------------------------------------------------------------

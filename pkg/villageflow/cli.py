@@ -331,27 +331,51 @@ def _progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 @app.command()
 def estimate(
-    study: Annotated[str, typer.Argument(help="Name of a study; without one, the studies are listed.")] = "",
-    output: Annotated[Path | None, typer.Option(help="Folder for the table as CSV, Markdown and LaTeX.")] = None,
+    study: Annotated[
+        str, typer.Argument(metavar="[STUDY|FORMULA]", help="A study, 'claims', or 'outcome ~ term + term'; none: list.")
+    ] = "",
+    data: Annotated[str, typer.Option(help="For a formula: a CSV file, or counties, nation or provinces.")] = "",
+    entity: Annotated[str, typer.Option(help="Column of the file that names the entity.")] = "entity",
+    time: Annotated[str, typer.Option(help="Column of the file with the time, a number.")] = "time",
+    estimator: Annotated[
+        str, typer.Option(help="within, random, correlated_random, first_difference, between, poisson, iv2sls, ivliml, ivgmm.")
+    ] = "within",
+    effects: Annotated[
+        str, typer.Option(help="Absorbed effects: entity, time, columns, a*b; 'none' for a constant.", metavar="A,B")
+    ] = "entity,time",
+    cov: Annotated[
+        str, typer.Option(help="clustered, jackknife, driscoll-kraay, robust or unadjusted.")
+    ] = "clustered",
+    cluster: Annotated[str, typer.Option(help="entity, time or a column; two separated by a comma.", metavar="A,B")] = "entity",
+    convention: Annotated[str, typer.Option(help="linearmodels, stata or fixest.")] = "linearmodels",
+    output: Annotated[
+        Path | None, typer.Option(help="A study: folder for its tables. A formula: file, .csv, .md, .tex or .json.")
+    ] = None,
 ) -> None:
-    """Estimate a study on the real panel and print its table."""
-    from villageflow.datasets import load
+    """Estimate a study on the shipped panels, or a formula on a panel of yours, and print the table."""
+    from villageflow.datasets import build
     from villageflow.econometrics.studies import STUDIES, run_study, study_names
+    from villageflow.report.estimates import claims_text, estimate_formula
     from villageflow.report.tables import to_markdown, write_tables
 
     if not study:
-        print("\n".join(study_names()))
-        return
-    if study not in STUDIES:
-        raise EstimationError(f"No study is called {study!r}. {did_you_mean(study, STUDIES)}")
-    if output is not None and output.is_file():
+        print("\n".join([*study_names(), "claims"]))
+    elif "~" in study:
+        options = {
+            "estimator": estimator, "effects": effects, "cov": cov, "cluster": cluster, "convention": convention,
+        }  # fmt: skip
+        print(estimate_formula(study, data, keys=(entity, time), options=options, output=output))
+    elif study == "claims":
+        if output is not None:
+            raise ReportError("claims are printed; './run reproduce' writes them to results/estimates.json")
+        print(claims_text())
+    elif study not in STUDIES:
+        raise EstimationError(f"No study is called {study!r}. {did_you_mean(study, [*STUDIES, 'claims'])}")
+    elif output is not None and output.is_file():
         raise ReportError(f"{output} is a file; name a folder for the tables")
-    table = run_study(study, load(STUDIES[study].panel))
-    if output is not None:
-        for path in write_tables(table, output):
-            print(path)
     else:
-        print(to_markdown(table))
+        table = run_study(study, build(STUDIES[study].panel))
+        print(to_markdown(table) if output is None else "\n".join(map(str, write_tables(table, output))))
 
 
 @app.command()
@@ -386,12 +410,19 @@ def models() -> None:
 
 
 @app.command()
-def data(name: Annotated[str, typer.Argument(help="A table; without one, the tables are listed.")] = "") -> None:
-    """List the shipped data, or print one table as CSV."""
+def data(
+    name: Annotated[str, typer.Argument(help="A panel; without one, the panels are listed.")] = "",
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Coverage, breaks, conflicts and gaps instead of the figures.")
+    ] = False,
+) -> None:
+    """List the shipped data, or print one panel as CSV or what to know of it."""
     from villageflow import datasets
 
     if not name:
         print("\n".join(datasets.names()))
+    elif quality:
+        print(datasets.quality(datasets.load(name)).to_markdown())
     else:
         datasets.load(name).to_csv(sys.stdout, lineterminator="\n")
 

@@ -68,6 +68,9 @@ def study_numbers(table: StudyTable) -> dict[str, Scalar]:
             _add(found, f"{prefix}.n_periods", result.n_periods)
             if result.n_clusters is not None:
                 _add(found, f"{prefix}.n_clusters", result.n_clusters)
+            for name, test in result.diagnostics.items():
+                if test.p_value is not None:
+                    _add(found, f"{prefix}.{slug(name)}.p_value", test.p_value)
     return found
 
 
@@ -89,8 +92,11 @@ def markdown_table(frame: pd.DataFrame, formats: Mapping[str, str], *, label: st
 
 
 def _rule(width: int, *, right: bool) -> str:
-    """Dashes as many as the column is wide: pandoc divides a long line between columns in this proportion."""
-    dashes = "-" * (max(width, 3) + 2)
+    """Dashes as many as the column is wide: pandoc divides a long line between columns in this proportion.
+
+    Within limits, or a long text would leave nothing to the short columns beside it.
+    """
+    dashes = "-" * (min(max(width, 5), 38) + 2)
     return f"{dashes}:" if right else f":{dashes}"
 
 

@@ -28,6 +28,7 @@ BUILT = Path("paper/bld")
 RECORD = BUILT / "record.json"
 TIMINGS = BUILT / "timings.json"
 EXPECTED = Path("results/expected.json")
+ESTIMATES = "estimates.json"
 TOLERANCES = Path("results/tolerances.csv")
 REMOVED_BY_CLEAN = (
     BUILT,
@@ -49,7 +50,8 @@ def reproduce(root: Path, *, clean: bool = False, check: bool = False, accept: b
     check : bool
         Compare the record of this run with ``results/expected.json`` and fail when they differ.
     accept : bool
-        Write the record of this run to ``results/expected.json``, after printing what changes.
+        Write the record of this run to ``results/expected.json``, after printing what changes, and its estimates
+        to ``results/estimates.json``.
 
     Returns
     -------
@@ -74,7 +76,8 @@ def reproduce(root: Path, *, clean: bool = False, check: bool = False, accept: b
     agrees = _compare(root) if check or accept else True
     if accept:
         shutil.copyfile(root / RECORD, root / EXPECTED)
-        print(f"accepted: {EXPECTED} now holds the record of this run")
+        shutil.copyfile(root / BUILT / ESTIMATES, root / EXPECTED.parent / ESTIMATES)
+        print(f"accepted: {EXPECTED} now holds the record of this run, {ESTIMATES} beside it its estimates")
     return 0 if agrees or accept else 1
 
 
