@@ -50,6 +50,7 @@ def jacobian(
     n_threads: int | None = None,
     seed: int = 0,
     noise: NoiseLike | None = None,
+    inputs: NoiseLike | None = None,
 ) -> xr.Dataset:
     """Derivatives of trajectories with respect to constants of the model, for every member of a design.
 
@@ -72,8 +73,8 @@ def jacobian(
         As in `simulate`.
     method : {"euler", "rk4"}, optional
         Default as the model file has it.
-    seed, noise
-        Of the random functions, as in `simulate`; the derivatives are those of the drawn path.
+    seed, noise, inputs
+        Random numbers and supplied series, as in `simulate`; the derivatives are those of the path with them.
     errors : {"raise", "flag"}
         Raise on a trajectory or a derivative that does not stay finite, or keep it and mark it in ``status``.
 
@@ -113,12 +114,12 @@ def jacobian(
     n_threads = available_threads() if n_threads is None else n_threads
     base = simulate(
         model, members, save=save, time_step=time_step, final_time=final_time, save_every=save_every, method=method,
-        errors=errors, n_threads=n_threads, seed=seed, noise=noise,
+        errors=errors, n_threads=n_threads, seed=seed, noise=noise, inputs=inputs,
     )
     grid = time_grid(model, time_step=time_step, final_time=final_time, save_every=save_every)
     saves = {str(name): _elements(model, str(name)) for name in base.data_vars if name != STATUS}
     _check_reserved(model, [str(name) for name in (*base.data_vars, *base.dims)])
-    drawn = as_noise(model, seed, noise, grid, members.n_members)
+    drawn = as_noise(model, seed, noise, grid, members.n_members, inputs=inputs)
     run = _Run(model, members, names, saves, grid, RunSettings(str(base.attrs["method"]), n_threads, noise=drawn))
     statuses = base[STATUS].values.reshape(-1, members.n_members)
     scenarios: Mapping[str, Mapping[str, float]] = members.scenarios or {"": {}}

@@ -14,7 +14,7 @@ import xarray as xr
 
 from villageflow.ensemble.schema import MEMBER, TIME
 from villageflow.errors import DesignError, did_you_mean
-from villageflow.ir.model import Model
+from villageflow.ir.model import CONTROL_IDS, Model
 from villageflow.names import variable_id
 from villageflow.program.noise import Noise
 from villageflow.timegrid import TimeGrid
@@ -25,7 +25,9 @@ NoiseLike: TypeAlias = Mapping[str, "Floats | Sequence[float] | pd.Series | pd.D
 _SEEDS = 2**63
 
 
-def as_noise(model: Model, seed: int, given: NoiseLike | None, grid: TimeGrid, n_members: int) -> Noise:
+def as_noise(
+    model: Model, seed: int, given: NoiseLike | None, grid: TimeGrid, n_members: int, *, inputs: NoiseLike | None = None
+) -> Noise:
     """Convert a seed and supplied series into `Noise` that fits the model, the time grid and the members.
 
     Parameters
@@ -43,6 +45,8 @@ def as_noise(model: Model, seed: int, given: NoiseLike | None, grid: TimeGrid, n
         Of the run.
     n_members : int
         Of the design.
+    inputs : mapping or None
+        Series by auxiliary, in the same forms, that take the place of its equation.
 
     Raises
     ------
@@ -50,12 +54,13 @@ def as_noise(model: Model, seed: int, given: NoiseLike | None, grid: TimeGrid, n
         A seed or a name that does not fit; a series that is too short, too long, unordered or not finite.
     """
     series: dict[str, Floats] = {}
-    for written, values in (given or {}).items():
-        name = variable_id(written)
-        if name in series:
-            raise DesignError(f"noise gives {name!r} in two spellings; keep one")
-        _check_variable(model, name)
-        series[name] = np.ascontiguousarray(_steps(name, values, grid, n_members).T)
+    for word, supplied, check in (("noise", given, _check_variable), ("inputs", inputs, _check_input)):
+        for written, values in (supplied or {}).items():
+            name = variable_id(written)
+            if name in series:
+                raise DesignError(f"{word} gives {name!r} twice, or in two spellings; keep one")
+            check(model, name)
+            series[name] = np.ascontiguousarray(_steps(f"{word} for {name!r}", values, grid, n_members).T)
     return Noise(_seed(seed), given=series)
 
 
@@ -93,12 +98,24 @@ def _check_variable(model: Model, name: str) -> None:
     raise DesignError(f"noise gives {name!r}, which model {model.name!r} does not have. {did_you_mean(name, drawing)}")
 
 
-def _steps(name: str, values: object, grid: TimeGrid, n_members: int) -> Floats:
+def _check_input(model: Model, name: str) -> None:
+    if name in model.auxiliaries and name not in CONTROL_IDS:
+        return
+    if name in model.constants:
+        raise DesignError(f"inputs gives {name!r}, a constant of model {model.name!r}; set it in the design")
+    if name in model.variables:
+        kind = "part of the time grid" if name in CONTROL_IDS else "no auxiliary"
+        raise DesignError(f"inputs gives {name!r}, {kind} of model {model.name!r}; only auxiliaries can be supplied")
+    raise DesignError(f"inputs gives {name!r}, which model {model.name!r} does not have. "
+                      f"{did_you_mean(name, model.auxiliaries)}")
+
+
+def _steps(said: str, values: object, grid: TimeGrid, n_members: int) -> Floats:
     """A series as (1 or n_members, n_steps + 1)."""
     times: npt.NDArray[np.generic] | None = None
     if isinstance(values, xr.DataArray):
         if TIME not in values.dims or set(values.dims) - {TIME, MEMBER}:
-            raise DesignError(f"noise for {name!r} has the dimensions {values.dims}; it has time, and may have member")
+            raise DesignError(f"{said} has the dimensions {values.dims}; it has time, and may have member")
         times, values = values[TIME].to_numpy(), values.transpose(..., TIME).to_numpy()
     elif isinstance(values, (pd.Series, pd.DataFrame)):
         times, values = values.index.to_numpy(), values.to_numpy().T
@@ -106,28 +123,28 @@ def _steps(name: str, values: object, grid: TimeGrid, n_members: int) -> Floats:
         found: Floats = np.asarray(values, dtype=float)
         at = None if times is None else np.asarray(times, dtype=float)
     except (TypeError, ValueError):
-        raise DesignError(f"noise for {name!r} holds what is not a number; give one number for each step") from None
+        raise DesignError(f"{said} holds what is not a number; give one number for each step") from None
     n_steps, rows = grid.n_steps + 1, np.atleast_2d(found)
     if at is not None and at.shape == rows.shape[-1:]:
-        rows = rows[:, _held(name, at, grid)]
+        rows = rows[:, _held(said, at, grid)]
     if rows.ndim != 2 or rows.shape not in ((1, n_steps), (n_members, n_steps)):
         raise DesignError(
-            f"noise for {name!r} has the shape {found.shape}; the run has {n_steps} steps, the first and the last "
+            f"{said} has the shape {found.shape}; the run has {n_steps} steps, the first and the last "
             f"included, and {n_members} members: give ({n_steps},), ({n_members}, {n_steps}) or a series with times"
         )
     if not np.isfinite(rows).all():
         row, step = np.argwhere(~np.isfinite(rows))[0]
-        raise DesignError(f"noise for {name!r} is {rows[row, step]} at step {step}; it must be finite throughout")
+        raise DesignError(f"{said} is {rows[row, step]} at step {step}; it must be finite throughout")
     return rows
 
 
-def _held(name: str, times: Floats, grid: TimeGrid) -> npt.NDArray[np.int64]:
+def _held(said: str, times: Floats, grid: TimeGrid) -> npt.NDArray[np.int64]:
     """For each step the last time that is not after it, with half a step of tolerance."""
     if not (np.diff(times) > 0).all():
-        raise DesignError(f"noise for {name!r} has times that do not increase; order them and keep each once")
+        raise DesignError(f"{said} has times that do not increase; order them and keep each once")
     first, last = grid.time_at(0), grid.time_at(grid.n_steps)
     now = grid.start + (np.arange(grid.n_steps + 1) + 0.5) * grid.step
     if not len(times) or not (times[0] < now[0] and times[-1] > last - 0.5 * grid.step):
         covered = f"runs from {times[0]:g} to {times[-1]:g}" if len(times) else "has no time"
-        raise DesignError(f"noise for {name!r} {covered}; the run needs it from {first:g} to {last:g}")
+        raise DesignError(f"{said} {covered}; the run needs it from {first:g} to {last:g}")
     return np.searchsorted(times, now, side="left").astype(np.int64) - 1

@@ -53,6 +53,7 @@ def simulate(
     tolerance: float | tuple[float, float] | None = None,
     seed: int = 0,
     noise: NoiseLike | None = None,
+    inputs: NoiseLike | None = None,
     errors: OnError = "raise",
     n_threads: int | None = None,
     progress: Progress | None = None,
@@ -83,6 +84,9 @@ def simulate(
         seed that drew the design.
     noise : mapping, optional
         Series that take the place of variables whose equations draw, see `ensemble.noise.as_noise`.
+    inputs : mapping, optional
+        Series that take the place of auxiliaries, in the same forms: exogenous data, for all members or for each its
+        own. Held from each time to the next, not interpolated.
     errors : {"raise", "flag"}
         Raise on a member that does not stay finite, or keep it and mark it in ``status``.
     n_threads : int, optional
@@ -120,7 +124,7 @@ def simulate(
     members = as_design(design, model)
     grid = time_grid(model, time_step=time_step, final_time=final_time, save_every=save_every)
     settings = run_settings(model, method, tolerance, n_threads)
-    settings = replace(settings, noise=as_noise(model, seed, noise, grid, members.n_members))
+    settings = replace(settings, noise=as_noise(model, seed, noise, grid, members.n_members, inputs=inputs))
     run = Ensemble(model, members, save, grid, settings)
     _check_size(run)
     results = {

@@ -59,6 +59,7 @@ def summarize(
     tolerance: float | tuple[float, float] | None = None,
     seed: int = 0,
     noise: NoiseLike | None = None,
+    inputs: NoiseLike | None = None,
     errors: OnError = "raise",
     n_threads: int | None = None,
     progress: Progress | None = None,
@@ -67,7 +68,7 @@ def summarize(
 
     Parameters
     ----------
-    model, design, save, time_step, final_time, save_every, method, tolerance, seed, noise, n_threads, progress
+    model, design, save, time_step, final_time, save_every, method, tolerance, seed, noise, inputs, n_threads, progress
         As for `simulate`.
     quantiles : sequence of float
         Strictly between 0 and 1, rising.
@@ -101,7 +102,7 @@ def summarize(
     members = as_design(design, model)
     grid = time_grid(model, time_step=time_step, final_time=final_time, save_every=save_every)
     settings = run_settings(model, method, tolerance, n_threads)
-    settings = replace(settings, noise=as_noise(model, seed, noise, grid, members.n_members))
+    settings = replace(settings, noise=as_noise(model, seed, noise, grid, members.n_members, inputs=inputs))
     run = Ensemble(model, members, save, grid, settings)
     _check_names(run)
     reduced = {}
