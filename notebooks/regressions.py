@@ -13,8 +13,8 @@
 # %% [markdown]
 # # Regressions on the real panels
 #
-# What is known, what was joined, what a regression says, and how far it can be trusted. Another panel works the same way:
-# `vf.read_panel("mine.csv", entity="village", time="year", units={...})`.
+# What is known, what was joined, what a regression says, and how far it can be trusted. Another panel works the same
+# way: `vf.read_panel("mine.csv", entity="village", time="year", units={...})`.
 
 # %%
 import villageflow as vf
@@ -57,8 +57,8 @@ vf.econometrics.leave_one_out(headline.spec, provinces, headline.term).head(3)
 # %% [markdown]
 # ## An event at different times
 #
-# The first listed village of a province, by group-time averages. A two-way regression would compare provinces with others
-# that were treated before: `bacon_decomposition` shows with which weights.
+# The first listed village of a province, by group-time averages. A two-way regression would compare provinces with
+# others that were treated before: `bacon_decomposition` shows with which weights.
 
 # %%
 path = vf.econometrics.estimate(FIRST_LISTING["group-time"], provinces)

@@ -332,13 +332,15 @@ def _progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 @app.command()
 def estimate(
     study: Annotated[
-        str, typer.Argument(metavar="[STUDY|FORMULA]", help="A study, 'claims', or 'outcome ~ term + term'; none: list.")
+        str,
+        typer.Argument(metavar="[STUDY|FORMULA]", help="A study, 'claims', or 'outcome ~ term + term'; none: list."),
     ] = "",
     data: Annotated[str, typer.Option(help="For a formula: a CSV file, or counties, nation or provinces.")] = "",
     entity: Annotated[str, typer.Option(help="Column of the file that names the entity.")] = "entity",
     time: Annotated[str, typer.Option(help="Column of the file with the time, a number.")] = "time",
     estimator: Annotated[
-        str, typer.Option(help="within, random, correlated_random, first_difference, between, poisson, iv2sls, ivliml, ivgmm.")
+        str,
+        typer.Option(help="within, random, correlated_random, first_difference, between, poisson, iv2sls/liml/gmm."),
     ] = "within",
     effects: Annotated[
         str, typer.Option(help="Absorbed effects: entity, time, columns, a*b; 'none' for a constant.", metavar="A,B")
@@ -346,7 +348,9 @@ def estimate(
     cov: Annotated[
         str, typer.Option(help="clustered, jackknife, driscoll-kraay, robust or unadjusted.")
     ] = "clustered",
-    cluster: Annotated[str, typer.Option(help="entity, time or a column; two separated by a comma.", metavar="A,B")] = "entity",
+    cluster: Annotated[
+        str, typer.Option(help="entity, time or a column; two separated by a comma.", metavar="A,B")
+    ] = "entity",
     convention: Annotated[str, typer.Option(help="linearmodels, stata or fixest.")] = "linearmodels",
     output: Annotated[
         Path | None, typer.Option(help="A study: folder for its tables. A formula: file, .csv, .md, .tex or .json.")

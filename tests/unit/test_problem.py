@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 import villageflow as vf
+from villageflow.calibrate.checks import COMPARATORS
 from villageflow.calibrate.likelihood import NOISE, Observable
 from villageflow.calibrate.national import national_measurements, national_problem
-from villageflow.calibrate.problem import COMPARATORS, Problem, observables_of
+from villageflow.calibrate.problem import Problem, observables_of
 from villageflow.calibrate.scales import Box
 from villageflow.errors import CalibrationError, DesignError
 
@@ -151,7 +152,7 @@ BAD = {
     "a blank source": ({"measurements": rows(source_id="")}, "no source_id"),
     "a missing column": ({"measurements": rows().drop(columns="entity")}, "no column 'entity'"),
     "an unknown column": ({"measurements": rows().assign(weight=2.0)}, "unknown column 'weight'"),
-    "two entities": ({"measurements": rows().assign(entity=["v", "v", "w"])}, "2 entities"),
+    "an effect of one entity": ({"parameters": parameters(effect=["random", "shared", "shared"])}, "there is one entity"),
     "a net flow without start": (net(rows(observable=["stores", "stores", "added"])), "needs a from_time"),
     "a start after its end": (
         net(rows(observable=["stores", "stores", "added"]), from_time=[np.nan, np.nan, 13.0]), "needs a from_time",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from villageflow.calibrate.fit import fit_target
@@ -63,6 +64,10 @@ class CurveTarget:
     box: Box
     observables: tuple[Observable, ...]
     origin: float
+
+    def positions(self, rows: pd.DataFrame) -> npt.NDArray[np.intp]:
+        """Zero: a curve is of one entity."""
+        return np.zeros(len(rows), dtype=np.intp)
 
     def locations(self, values: Floats, rows: pd.DataFrame) -> Floats:
         """Values of the curve, (n, len(rows))."""

@@ -18,12 +18,15 @@ from villageflow.calibrate.problem import Problem
 from villageflow.calibrate.result import STEP_MATTERS, FitResult
 from villageflow.calibrate.scales import Floats
 from villageflow.ensemble.simulate import time_grid
-from villageflow.errors import CalibrationError
+from villageflow.errors import CalibrationError, did_you_mean
 
 _LOG = logging.getLogger("villageflow")
+_STEP = 1e-4
 
 
-def fit(problem: Problem, *, seed: int, starts: int = 20, n_draws: int = N_DRAWS) -> FitResult:
+def fit(
+    problem: Problem, *, seed: int, starts: int = 20, cov_type: str | None = None, n_draws: int = N_DRAWS
+) -> FitResult:
     """Fit a calibration problem by maximum likelihood.
 
     Parameters
@@ -34,6 +37,9 @@ def fit(problem: Problem, *, seed: int, starts: int = 20, n_draws: int = N_DRAWS
         Of the starts and of the draws behind the bands; equal seeds give equal results.
     starts : int
         Latin hypercube starts over the bounds on the transformed scale, at least 20.
+    cov_type : {"clustered", "hessian"}, optional
+        Sandwich with the scores of entities, the default where there are several, or the inverse Hessian, which takes
+        errors as independent.
     n_draws : int
         Draws behind the bands.
 
@@ -44,19 +50,29 @@ def fit(problem: Problem, *, seed: int, starts: int = 20, n_draws: int = N_DRAWS
     Raises
     ------
     CalibrationError
-        Fewer than 20 starts, or a likelihood of zero at every start.
+        Fewer than 20 starts, a likelihood of zero at every start, parameters that differ between entities, or no more
+        entities than parameters under clustered errors.
 
     Notes
     -----
-    Priors are not used: the bounds are, flat on the transformed scale. Standard errors are from the Hessian alone; they
-    assume many measurements and independent errors. Halving the step is tried at the estimate; a change of the log
-    likelihood by more than 1e-3 is a warning, logged to ``villageflow`` and in the summary.
+    Priors are not used: the bounds are, flat on the transformed scale. Halving the step is tried at the estimate; a
+    change of the log likelihood by more than 1e-3 is a warning, logged to ``villageflow`` and in the summary.
 
     Examples
     --------
     >>> result = fit(problem, seed=1)  # doctest: +SKIP
     >>> print(result.summary())  # doctest: +SKIP
     """
+    own = [name for name, effect in problem.effects.items() if effect != "shared"]
+    if own:
+        raise CalibrationError(
+            f"parameter {own[0]!r} has effect {problem.effects[own[0]]!r}; fit takes 'shared' ones, "
+            "fit_random_effects others"
+        )
+    cov_type = cov_type or ("clustered" if len(problem.entities) > 1 else "hessian")
+    if cov_type not in ("clustered", "hessian"):
+        known = did_you_mean(cov_type, ("clustered", "hessian"))
+        raise CalibrationError(f"cov_type={cov_type!r} is not known. {known}")
     grid = time_grid(problem.model, time_step=problem.time_step)
     inputs: dict[str, Any] = {
         "model": problem.model.name,
@@ -70,6 +86,9 @@ def fit(problem: Problem, *, seed: int, starts: int = 20, n_draws: int = N_DRAWS
         ],
     }
     result = fit_target(problem, problem.measurements, inputs, starts=starts, seed=seed)
+    result = replace(result, n_entities=len(problem.entities))
+    if cov_type == "clustered":
+        result = cluster(problem, result)
     finer = replace(problem, time_step=grid.step / 2)
     at_half_step = finer.log_likelihood(pd.DataFrame([result.params]))[0]
     change = float(at_half_step - result.loglik)
@@ -81,6 +100,61 @@ def fit(problem: Problem, *, seed: int, starts: int = 20, n_draws: int = N_DRAWS
     inputs["loglik_change_at_half_step"] = change
     result = replace(result, inputs=inputs)
     return replace(result, trajectory=predict(problem, result, _trajectory_rows(problem), n_draws=n_draws))
+
+
+def cluster(problem: Problem, result: FitResult) -> FitResult:
+    """A fit with the covariance clustered by entity in place of the inverse Hessian.
+
+    Parameters
+    ----------
+    problem : Problem
+        What was fitted.
+    result : FitResult
+        With the inverse Hessian.
+
+    Returns
+    -------
+    FitResult
+        Covariance A B A G/(G-1), A the inverse Hessian and B the sum of outer products of the scores of G entities.
+
+    Raises
+    ------
+    CalibrationError
+        If there are no more entities than parameters that no bound holds.
+    """
+    box, names, many = problem.box, result.params.index, len(problem.entities)
+    free = np.flatnonzero(~names.isin(result.at_bound))
+    if many <= len(free):
+        raise CalibrationError(
+            f"{many} entities for {len(free)} parameters; clustered errors would be singular. Use cov_type='hessian'"
+        )
+    natural: Floats = np.asarray(result.params, dtype=np.float64)
+    scores = entity_scores(problem, natural) / box.width
+    bread = result.transformed_cov.to_numpy(dtype=float)
+    cov = np.full(bread.shape, np.nan)
+    inner = bread[np.ix_(free, free)]
+    cov[np.ix_(free, free)] = inner @ (scores[:, free].T @ scores[:, free]) @ inner * many / (many - 1)
+    errors, slope = np.sqrt(np.diag(cov)), box.slope(natural)
+    return replace(
+        result, cov_type="clustered", df=float(many - 1),
+        std_errors=pd.Series(errors * slope, index=names),
+        cov=pd.DataFrame(cov * np.outer(slope, slope), index=names, columns=names),
+        transformed=result.transformed.assign(std_error=errors),
+        transformed_cov=pd.DataFrame(cov, index=names, columns=names),
+    )
+
+
+def entity_scores(problem: Problem, natural: Floats) -> Floats:
+    """Derivative of each entity's log likelihood by the parameters, per width of their ranges, (E, p).
+
+    Central differences, within the bounds; at a bound one-sided.
+    """
+    unit = problem.box.unit(natural)
+    up, down = (np.clip(unit + side * _STEP * np.eye(len(unit)), 0.0, 1.0) for side in (1, -1))
+    values = problem.box.natural(np.vstack([up, down]))
+    many = np.broadcast_to(values[:, None, :], (len(values), len(problem.entities), len(unit)))
+    terms = problem.entity_log_likelihood(many)
+    return np.asarray(((terms[:len(unit)] - terms[len(unit):]) / np.diag(up - down)[:, None]).T)
 
 
 def fit_target(

@@ -124,7 +124,7 @@ def spreads(target: Target, values: Floats, rows: pd.DataFrame, locations: Float
     names = rows["observable"].to_numpy()
     for item in target.observables:
         at = np.flatnonzero(names == item.name)
-        result[:, at] = NOISE[item.noise].spread(locations[:, at], noise_values(target, item, values))
+        result[:, at] = NOISE[item.noise].spread(locations[:, at], noise_values(target, item, values, rows.iloc[at]))
     return result
 
 

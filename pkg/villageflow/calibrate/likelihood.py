@@ -207,6 +207,10 @@ class Observable:
     noise_parameter : str or float, optional
         A number, or the name of a free parameter.
     unit : str
+    centred : bool
+        Whether each entity has a level of its own in the measurements (a factor for lognormal noise, a constant for
+        normal noise) that the model does not explain: it is estimated within, and takes one degree of freedom per
+        entity. Only movements count then; the spread is estimated too small by the share of levels in measurements.
     """
 
     name: str
@@ -215,6 +219,11 @@ class Observable:
     noise: str
     noise_parameter: str | float | None = None
     unit: str = ""
+    centred: bool = False
+
+
+CENTRED: Final = ("normal", "lognormal")
+"""Noise whose level can be taken out exactly."""
 
 
 class Target(Protocol):
@@ -228,15 +237,19 @@ class Target(Protocol):
     def observables(self) -> tuple[Observable, ...]:
         """Observables."""
 
+    def positions(self, rows: pd.DataFrame) -> npt.NDArray[np.intp]:
+        """Position of each row's entity among those of the target."""
+
     def locations(self, values: Floats, rows: pd.DataFrame) -> Floats:
         """Locations of the rows for each parameter vector, (n, p) to (n, len(rows)); NaN where a run failed."""
 
 
-def noise_values(target: Target, observable: Observable, values: Floats) -> Floats:
-    """Noise parameter of an observable for each parameter vector, (n, 1)."""
+def noise_values(target: Target, observable: Observable, values: Floats, rows: pd.DataFrame) -> Floats:
+    """Noise parameter of an observable for each parameter vector, (n, 1), or (n, len(rows)) where entities differ."""
     parameter = observable.noise_parameter
     if isinstance(parameter, str):
-        return values[:, [target.box.names.index(parameter)]]
+        column = values[..., target.box.names.index(parameter)]
+        return column[:, None] if values.ndim == 2 else column[:, target.positions(rows)]
     return np.full((len(values), 1), math.nan if parameter is None else float(parameter))
 
 
@@ -247,8 +260,8 @@ def log_terms(target: Target, values: Floats, rows: pd.DataFrame, locations: Flo
     ----------
     target : Target
         Gives the locations.
-    values : (n, p) array
-        Natural values of the free parameters.
+    values : (n, p) or (n, E, p) array
+        Natural values of the free parameters, the same for all entities or each its own.
     rows : DataFrame
         Measurements, checked by `Problem`.
     locations : (n, len(rows)) array, optional
@@ -262,21 +275,39 @@ def log_terms(target: Target, values: Floats, rows: pd.DataFrame, locations: Flo
     """
     if locations is None:
         locations = target.locations(values, rows)
+    locations = _centred(target, rows, locations)
     result = np.full(locations.shape, -np.inf)
     names, comparators = rows["observable"].to_numpy(), rows["comparator"].to_numpy()
     observed = rows["value"].to_numpy(dtype=float)
     for observable in target.observables:
         noise = NOISE[observable.noise]
-        parameter = noise_values(target, observable, values)
         for comparator, density in (("=", noise.log_density), (">=", noise.log_above), ("<=", noise.log_below)):
             at = np.flatnonzero((names == observable.name) & (comparators == comparator))
             if len(at):
+                parameter = noise_values(target, observable, values, rows.iloc[at])
                 with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
                     spread = np.broadcast_to(parameter, (len(values), len(at)))
                     terms = density(observed[at], locations[:, at], spread)
                 inside = _inside(noise.support, locations[:, at]) & ~np.isnan(terms)
                 result[:, at] = np.where(inside, terms, -np.inf)
     return result
+
+
+def _centred(target: Target, rows: pd.DataFrame, locations: Floats) -> Floats:
+    """Locations moved to the level of each entity's measurements, where an observable is centred."""
+    moved, names = locations, rows["observable"].to_numpy()
+    entity, observed = target.positions(rows), rows["value"].to_numpy(dtype=float)
+    for item in target.observables:
+        if not item.centred:
+            continue
+        moved = moved.copy() if moved is locations else moved
+        into, back = (np.log, np.exp) if item.noise == "lognormal" else (np.asarray, np.asarray)
+        for one in np.unique(entity[names == item.name]):
+            at = np.flatnonzero((names == item.name) & (entity == one))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                path = into(locations[:, at])
+                moved[:, at] = back(path + (into(observed[at]) - path).mean(axis=1, keepdims=True))
+    return moved
 
 
 def log_likelihood(target: Target, values: Floats, rows: pd.DataFrame) -> Floats:

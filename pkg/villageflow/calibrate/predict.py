@@ -75,7 +75,9 @@ def draw_observations(target: Target, values: Floats, rows: pd.DataFrame, locati
     names = rows["observable"].to_numpy()
     for item in target.observables:
         at = np.flatnonzero(names == item.name)
-        drawn[:, at] = NOISE[item.noise].draw(rng, locations[:, at], noise_values(target, item, values))
+        drawn[:, at] = NOISE[item.noise].draw(
+            rng, locations[:, at], noise_values(target, item, values, rows.iloc[at])
+        )
     return drawn
 
 

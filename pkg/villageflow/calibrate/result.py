@@ -11,17 +11,22 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from villageflow.calibrate.identify import Identifiability
 from villageflow.calibrate.scales import Box, Floats
 from villageflow.errors import CalibrationError
 
-_FORMAT: Final = "villageflow fit 1"
+_FORMAT: Final = "villageflow fit 2"
 STEP_MATTERS: Final = 1e-3
 """Change of the log likelihood on halving the step above which a fit warns."""
 ERRORS_NOTE: Final = (
     "Standard errors come from the Hessian of the log likelihood alone: they take the observation model as true, "
     "errors as independent and the number of measurements as large, and hold parameters at a bound fixed."
+)
+CLUSTERED_NOTE: Final = (
+    "Standard errors are a sandwich clustered by entity ({n} of them, t with one degree of freedom less): errors may "
+    "be dependent within an entity and of any size; they hold parameters at a bound fixed."
 )
 
 
@@ -32,9 +37,9 @@ class FitResult:
     Attributes
     ----------
     params, std_errors : Series
-        Estimates in natural units and their standard errors (Hessian, delta method); NaN for what a bound holds.
+        Estimates in natural units and their standard errors (delta method); NaN for what a bound holds.
     cov : DataFrame
-        Covariance in natural units, from the same Hessian.
+        Covariance in natural units.
     transformed : DataFrame
         Estimate and standard error on the transformed scale, with the scale; lower and upper bound in natural units.
     transformed_cov : DataFrame
@@ -62,6 +67,11 @@ class FitResult:
     inputs : mapping
         Model and its digest, method, step, observables: what was fitted; and the change of the log likelihood at the
         estimate when the step is halved.
+    cov_type : {"hessian", "clustered"}
+        Inverse Hessian, or the sandwich of it and the scores of entities.
+    n_entities : int
+    df : float or None
+        Degrees of freedom of the t distribution behind intervals, entities less one; None for the normal.
     """
 
     params: pd.Series[float]
@@ -82,6 +92,9 @@ class FitResult:
     identifiability: Identifiability
     seed: int
     inputs: Mapping[str, Any]
+    cov_type: str = "hessian"
+    n_entities: int = 1
+    df: float | None = None
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name} = {_short(float(value))}" for name, value in self.params.items())
@@ -104,6 +117,34 @@ class FitResult:
         """Whether the Hessian is negative definite over what no bound holds, so that errors and draws exist."""
         free = ~self.transformed.index.isin(self.at_bound)
         return bool(np.isfinite(self.transformed["std_error"].to_numpy(dtype=float)[free]).all())
+
+    def conf_int(self, level: float = 0.95) -> pd.DataFrame:
+        """Intervals in natural units, symmetric on the transformed scale; NaN for what a bound holds.
+
+        Parameters
+        ----------
+        level : float
+            Strictly between 0 and 1.
+
+        Returns
+        -------
+        DataFrame
+            By parameter, lower and upper, within the bounds.
+
+        Raises
+        ------
+        CalibrationError
+            If the level is out of range.
+        """
+        if not 0 < level < 1:
+            raise CalibrationError(f"level is {level}; it must be between 0 and 1, such as 0.95")
+        known = stats.norm() if self.df is None else stats.t(self.df)
+        reach = float(known.ppf(0.5 + level / 2)) * self.transformed["std_error"].to_numpy(dtype=float)
+        centre, box = self.transformed["estimate"].to_numpy(dtype=float), self.box
+        ends = [box.from_transformed(centre + side * reach) for side in (-1, 1)]
+        held = ~np.isfinite(reach)
+        table = np.column_stack([np.where(held, np.nan, end) for end in ends])
+        return pd.DataFrame(table, index=self.params.index, columns=["lower", "upper"])
 
     def draws(self, n: int, seed: int) -> Floats:
         """Draws from the normal approximation on the transformed scale, within the bounds, in natural units.
@@ -177,9 +218,12 @@ class FitResult:
             f"({found.practical_rank} above noise), collinearity index {found.collinearity:.3g}; correlated above "
             f"0.95: {alike}",
             f"weakest direction: {found.weakest}",
-            ERRORS_NOTE,
+            self._errors_line(),
         ]
         return "\n".join(lines)
+
+    def _errors_line(self) -> str:
+        return ERRORS_NOTE if self.cov_type == "hessian" else CLUSTERED_NOTE.format(n=self.n_entities)
 
     def _step_line(self) -> list[str]:
         change = self.inputs.get("loglik_change_at_half_step")
@@ -211,7 +255,10 @@ class FitResult:
             "residuals": _records(self.residuals),
             "trajectory": _records(self.trajectory),
             "identifiability": self.identifiability.to_dict(),
-            "errors": ERRORS_NOTE,
+            "cov_type": self.cov_type,
+            "n_entities": self.n_entities,
+            "df": self.df,
+            "errors": self._errors_line(),
         }
 
     def save(self, path: str | Path) -> None:
@@ -266,6 +313,9 @@ def _stored_fit(stored: dict[str, Any]) -> FitResult:
         ),
         seed=stored["seed"],
         inputs=stored["inputs"],
+        cov_type=stored["cov_type"],
+        n_entities=stored["n_entities"],
+        df=stored["df"],
     )
 
 

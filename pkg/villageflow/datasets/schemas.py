@@ -79,8 +79,19 @@ SCHEMAS: Mapping[str, TableSchema] = {
             ),
             "noise_parameter": Field(nullable=True),
             "unit": _TEXT,
+            "centred": Field("integer", required=False, nullable=True, low=0, high=1),
         },
         key=("observable",),
+    ),
+    "covariates": TableSchema(
+        {
+            "entity": _TEXT,
+            "name": _TEXT,
+            "time": Field("number", nullable=True),
+            "value": _NUMBER,
+            "source_id": _TEXT,
+        },
+        key=("entity", "name", "time"),
     ),
     "measurements": TableSchema(
         {

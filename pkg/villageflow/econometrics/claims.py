@@ -128,6 +128,7 @@ def judge_claims(
     Parameters
     ----------
     claims : sequence of Claim
+        What to judge.
     panels : mapping of str to DataFrame
         By name; claims with the yardstick ``placebo`` are about the panel ``counties``.
     n_draws : int

@@ -35,7 +35,8 @@ from villageflow.econometrics.spec import (
 from villageflow.errors import EstimationError
 
 _EARTH_KM = 6371.0088
-FEW_PERIODS = 15
+_VANISHED = 1e-3
+FEW_PERIODS = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +102,15 @@ def errors_of(
             cov = _kernel_over_time(_sums_by_time(influence, sample), used) * _plain_factor(spec, sample, k)
             detail, df = f", Bartlett kernel, {used} lags", sample.n_periods - 1.0
             if sample.n_periods < FEW_PERIODS:
-                notes = (f"only {sample.n_periods} periods: Driscoll-Kraay errors are unreliable below about 15",)
+                few = f"below some {FEW_PERIODS} Driscoll-Kraay errors tend to be too small"
+                notes = (f"only {sample.n_periods} periods: {few}",)
         case Conley() as conley:
             _only_linearmodels(spec)
             cov, notes = _conley(conley, influence, sample, spec)
             cov = cov * _plain_factor(spec, sample, k)
     label = f"{spec.cov_type.words}{detail}, {_CONVENTION_WORDS[spec.convention]} convention"
-    normal = spec.estimator == "poisson" or (spec.estimator == "ivgmm" and not sample.clusters)
+    normal = spec.estimator in ("poisson", "ivgmm") and not sample.clusters
+    normal |= spec.estimator == "poisson" and spec.convention != "linearmodels"  # as Stata and fixest have it
     return Errors(cov, label, None if normal else df, notes)
 
 
@@ -226,11 +229,19 @@ def sums_by(influence: Array, codes: Codes) -> Array:
 
 
 def _clustered(influence: Array, clusters: tuple[Codes, ...]) -> tuple[Array, tuple[str, ...]]:
-    """One way, or two ways less their intersection; a negative eigenvalue of the difference is set to 0."""
+    """One way, or two ways less their intersection; a negative eigenvalue of the difference is set to 0.
+
+    A variance that vanishes by this would make every test reject: then the larger of the one-way covariances is taken.
+    """
     if len(clusters) == 1:
         return _outer(sums_by(influence, clusters[0])), ()
     one, other, common = (_outer(sums_by(influence, codes)) for codes in (*clusters, both(*clusters)))
-    return _without_negative(one + other - common, one + other, "two-way")
+    repaired, notes = _without_negative(one + other - common, one + other, "two-way")
+    a, b = np.diag(one), np.diag(other)
+    if not notes or (np.diag(repaired) > _VANISHED * np.minimum(a, b)).all():
+        return repaired, notes
+    larger = one if np.sum(a / (a + b)) >= np.sum(b / (a + b)) else other
+    return larger, ("the two-way covariance was not positive; the larger of the one-way covariances was taken",)
 
 
 def _without_negative(cov: Array, size: Array, name: str) -> tuple[Array, tuple[str, ...]]:

@@ -172,8 +172,8 @@ def poisson(
 
     Only the mean has to be right, E[y] = exp(x b + effects): the outcome need not be Poisson and may be 0. Groups
     whose outcomes are all zero are dropped and counted; observations that a regressor separates are refused.
-    Under all conventions the normal distribution is used. Does not model over-dispersion; the clustered errors
-    allow for it.
+    The reference is normal; with clusters under ``linearmodels`` (a package without this estimator) it is t(G-1). Does
+    not model over-dispersion; the clustered errors allow for it.
 
     Parameters
     ----------

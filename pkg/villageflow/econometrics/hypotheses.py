@@ -1,4 +1,4 @@
-"""The hypotheses of the project on the shipped panels: which claims are made, what they rest on, what cannot be told."""
+"""The hypotheses on the shipped panels: which claims are made, what they rest on, what cannot be told."""
 
 from __future__ import annotations
 
@@ -109,8 +109,10 @@ CLAIMS: tuple[Claim, ...] = (
         "lag(digital_finance)", "+", _RETURN, caution="product per head contains the population of the year before",
     ),
     Claim(
-        "growth_before_label", "H01", "Villages do not explain growth of the rural population before they were listed.",
-        "provinces", _provinces(f"lag({_RURAL}, 3) ~ {_LABEL}", 2015, 2016, 2017), _LABEL, "0", "none: a placebo outcome",
+        "growth_before_label", "H01",
+        "Villages do not explain growth of the rural population before they were listed.",
+        "provinces", _provinces(f"lag({_RURAL}, 3) ~ {_LABEL}", 2015, 2016, 2017), _LABEL, "0",
+        "none: a placebo outcome",
     ),
     Claim(
         "imitation", "H02", "Villages beget villages in their county, beyond regression to the mean.", "counties",

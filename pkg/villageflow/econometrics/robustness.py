@@ -64,6 +64,7 @@ def specification_curve(choices: Choices, panel: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     choices : Choices
+        What to combine.
     panel : pandas.DataFrame
         Indexed (entity, time).
 
@@ -107,6 +108,7 @@ def leave_one_out(spec: Spec, panel: pd.DataFrame, term: str, *, by: str = "enti
     Parameters
     ----------
     spec : Spec
+        The regression.
     panel : pandas.DataFrame
         Indexed (entity, time).
     term : str
@@ -185,5 +187,7 @@ def without(panel: pd.DataFrame, entities: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _row(found: Estimate, term: str) -> dict[str, float]:
-    row = found.to_frame().loc[[term], ["estimate", "std_error", "lower", "upper", "p_value"]].to_dict("records")[0]
-    return {str(name): float(value) for name, value in row.items()} | {"nobs": found.nobs, "n_entities": found.n_entities}
+    names = ["estimate", "std_error", "lower", "upper", "p_value"]
+    (row,) = found.to_frame().loc[[term], names].to_dict("records")
+    sizes = {"nobs": float(found.nobs), "n_entities": float(found.n_entities)}
+    return {str(name): float(value) for name, value in row.items()} | sizes

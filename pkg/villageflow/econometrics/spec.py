@@ -91,7 +91,7 @@ class Jackknife:
 
 @dataclass(frozen=True)
 class DriscollKraay:
-    """Errors dependent between entities and over a few periods; meant for many periods, some 15 or more.
+    """Errors dependent between entities and over a few periods; meant for many periods, some 40 or more.
 
     Parameters
     ----------

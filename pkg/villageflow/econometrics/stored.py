@@ -70,6 +70,7 @@ def store(name: str, recipe: str, estimate: Estimate, panel: pd.DataFrame, **abo
     recipe : str
         The recipe of the panel.
     estimate : Estimate
+        What was found.
     panel : pandas.DataFrame
         What it was estimated on.
     **about
@@ -94,6 +95,7 @@ def sample_hash(estimate: Estimate, panel: pd.DataFrame) -> str:
     Parameters
     ----------
     estimate : Estimate
+        Whose sample it is.
     panel : pandas.DataFrame
         What it was estimated on.
 

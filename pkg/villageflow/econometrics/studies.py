@@ -33,7 +33,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Study:
-    """A study as data: the recipe of the panel it needs, what is added to it, its regressions by block, what to know."""
+    """A study as data: recipe of its panel, what is added to that, regressions by block, what to know."""
 
     title: str
     panel: str

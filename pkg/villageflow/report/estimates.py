@@ -87,6 +87,7 @@ def claims_table(findings: tuple[Finding, ...], *, primary: bool | None = None) 
     Parameters
     ----------
     findings : tuple of Finding
+        What was judged.
     primary : bool, optional
         Only those of primary hypotheses, or only the others.
     """
@@ -156,7 +157,8 @@ def event_numbers(paths: Mapping[str, Estimate], comparisons: pd.DataFrame) -> d
 def bounds_table(bounds: pd.DataFrame) -> str:
     """Bounds as Markdown: quantity, years, from, to, what they rest on."""
     shown = pd.DataFrame({
-        "from": bounds["lower"].map("{:.1%}".format), "to": bounds["upper"].map("{:.1%}".format), "rests on": bounds["from"],
+        "from": bounds["lower"].map("{:.1%}".format), "to": bounds["upper"].map("{:.1%}".format),
+        "rests on": bounds["from"],
     })
     return markdown_table(shown, {"from": "", "to": ""}, label="quantity")
 
@@ -215,7 +217,8 @@ def quality_numbers(qualities: Mapping[str, Quality]) -> dict[str, Scalar]:
         detected = one.breaks["kind"] == "detected"
         found |= {
             f"quality.{name}.n_documented": int((~detected).sum()), f"quality.{name}.n_detected": int(detected.sum()),
-            f"quality.{name}.n_checks": int(one.conflicts["identity"].nunique()), f"quality.{name}.n_gaps": len(one.gaps),
+            f"quality.{name}.n_checks": int(one.conflicts["identity"].nunique()),
+            f"quality.{name}.n_gaps": len(one.gaps),
             f"quality.{name}.n_conflicts": int((one.conflicts["verdict"] == "conflict").sum()),
             f"quality.{name}.n_agree": int((one.conflicts["verdict"] == "agrees").sum()),
         }  # fmt: skip

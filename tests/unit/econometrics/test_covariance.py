@@ -291,3 +291,21 @@ def test_a_cluster_setting_without_use_is_refused(panel):
     with pytest.raises(EstimationError, match="has no use beside cov_type='robust'"):
         within("y ~ x", panel, cov_type="robust", cluster="group")
     assert within("y ~ x", panel, cov_type=Clustered(("group",))).n_clusters == 12
+
+
+def test_a_two_way_variance_that_would_vanish_is_replaced_by_the_larger_one_way_one():
+    """Alternating signs within entities and periods make products of different cells negative."""
+    rng = np.random.default_rng(0)
+    found = None
+    for _ in range(400):
+        index = pd.MultiIndex.from_product([range(6), range(2010, 2014)], names=["entity", "time"])
+        frame = pd.DataFrame({"x": rng.normal(size=24), "y": rng.normal(size=24)}, index=index)
+        result = within("y ~ x", frame, cov_type="clustered", cluster=("entity", "time"))
+        if any("larger of the one-way" in note for note in result.notes):
+            found = frame, result
+            break
+    assert found is not None
+    frame, result = found
+    one_way = [within("y ~ x", frame, cluster=name).std_errors["x"] for name in ("entity", "time")]
+    factor = result.std_errors["x"] / max(one_way)
+    assert 0.9 < factor < 1.1  # up to the small-sample factors, which count effects that are nested

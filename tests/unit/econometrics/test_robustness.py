@@ -31,7 +31,9 @@ def choices(**changes):
     given = {
         "formulas": {"plain": ("y ~ x", "x"), "with z": ("y ~ x + z", "x")},
         "effects": {"both": ("entity", "time"), "none": ()},
-        "samples": {"all": Restriction(), "late": Restriction((2013, 2014, 2015)), "without e3": Restriction((), ("e3",))},
+        "samples": {
+            "all": Restriction(), "late": Restriction((2013, 2014, 2015)), "without e3": Restriction((), ("e3",)),
+        },
         "errors": {"clustered": Clustered(), "jackknife": Jackknife()},
     }
     return Choices(**(given | changes))
