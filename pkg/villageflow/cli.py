@@ -336,22 +336,25 @@ def estimate(
         typer.Argument(metavar="[STUDY|FORMULA]", help="A study, 'claims', or 'outcome ~ term + term'; none: list."),
     ] = "",
     data: Annotated[str, typer.Option(help="For a formula: a CSV file, or counties, nation or provinces.")] = "",
-    entity: Annotated[str, typer.Option(help="Column of the file that names the entity.")] = "entity",
-    time: Annotated[str, typer.Option(help="Column of the file with the time, a number.")] = "time",
+    entity: Annotated[str, typer.Option(help="Column of the file that names the entity; default entity.")] = "",
+    time: Annotated[str, typer.Option(help="Column of the file with the time, a number; default time.")] = "",
     estimator: Annotated[
         str,
-        typer.Option(help="within, random, correlated_random, first_difference, between, poisson, iv2sls/liml/gmm."),
-    ] = "within",
+        typer.Option(help="within (default), random, correlated_random, first_difference, between, poisson, iv2sls, "
+                          "ivliml, ivgmm."),
+    ] = "",
     effects: Annotated[
-        str, typer.Option(help="Absorbed effects: entity, time, columns, a*b; 'none' for a constant.", metavar="A,B")
-    ] = "entity,time",
+        str,
+        typer.Option(help="Absorbed: entity, time, columns, a*b; 'none' for a constant. Default entity,time where the "
+                          "estimator absorbs any.", metavar="A,B"),
+    ] = "",
     cov: Annotated[
-        str, typer.Option(help="clustered, jackknife, driscoll-kraay, robust or unadjusted.")
-    ] = "clustered",
+        str, typer.Option(help="clustered (default), jackknife, driscoll-kraay, robust or unadjusted.")
+    ] = "",
     cluster: Annotated[
-        str, typer.Option(help="entity, time or a column; two separated by a comma.", metavar="A,B")
-    ] = "entity",
-    convention: Annotated[str, typer.Option(help="linearmodels, stata or fixest.")] = "linearmodels",
+        str, typer.Option(help="entity (default), time or a column; two separated by a comma.", metavar="A,B")
+    ] = "",
+    convention: Annotated[str, typer.Option(help="linearmodels (default), stata or fixest.")] = "",
     output: Annotated[
         Path | None, typer.Option(help="A study: folder for its tables. A formula: file, .csv, .md, .tex or .json.")
     ] = None,
@@ -362,21 +365,29 @@ def estimate(
     from villageflow.report.estimates import claims_text, estimate_formula
     from villageflow.report.tables import to_markdown, write_tables
 
+    options = {
+        "estimator": estimator, "effects": effects, "cov": cov, "cluster": cluster, "convention": convention,
+    }  # fmt: skip
+    if "~" in study:
+        keys = (entity or "entity", time or "time")
+        options["convention"] = convention or "linearmodels"
+        print(estimate_formula(study, data, keys=keys, options=options, output=output))
+        return
+    given = [name for name, value in (options | {"data": data, "entity": entity, "time": time}).items() if value]
+    if given:
+        raise EstimationError(f"--{given[0]} is for a formula, and {study or 'the list'!r} is none. Leave it out.")
     if not study:
         print("\n".join([*study_names(), "claims"]))
-    elif "~" in study:
-        options = {
-            "estimator": estimator, "effects": effects, "cov": cov, "cluster": cluster, "convention": convention,
-        }  # fmt: skip
-        print(estimate_formula(study, data, keys=(entity, time), options=options, output=output))
     elif study == "claims":
         if output is not None:
             raise ReportError("claims are printed; './run reproduce' writes them to results/estimates.json")
-        print(claims_text())
+        with _progress_bar("claims, about a minute"):
+            text = claims_text()
+        print(text)
     elif study not in STUDIES:
         raise EstimationError(f"No study is called {study!r}. {did_you_mean(study, [*STUDIES, 'claims'])}")
-    elif output is not None and output.is_file():
-        raise ReportError(f"{output} is a file; name a folder for the tables")
+    elif output is not None and (output.is_file() or output.suffix):
+        raise ReportError(f"{output} is no folder; name a folder for the tables")
     else:
         table = run_study(study, build(STUDIES[study].panel))
         print(to_markdown(table) if output is None else "\n".join(map(str, write_tables(table, output))))

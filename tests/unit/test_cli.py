@@ -156,7 +156,7 @@ def test_equal_calls_write_equal_files(model: Path, monkeypatch: pytest.MonkeyPa
         (["ensemble", "village_clutser", "--output", "{folder}/o.nc"], "Did you mean 'village_cluster'"),
         (["run", "{model}", "--set", "=3"], "NAME=VALUE"),
         (["run", "{model}", "--set", "rate=1", "--set", "Rate=0.5"], "twice"),
-        (["estimate", "county_crowding", "--output", "{model}"], "is a file"),
+        (["estimate", "county_crowding", "--output", "{model}"], "is no folder"),
         (["fit", "national_diffusion", "--output", "{folder}"], "cannot be written"),
     ],
 )

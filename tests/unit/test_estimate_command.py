@@ -19,7 +19,9 @@ HEADER = "village,year,county,stores,profit\n"
 def panel_file(tmp_path):
     rng = np.random.default_rng(4)
     rows = [
-        f"v{i},{year},c{i % 5},{rng.integers(2, 60)},{rng.uniform(1, 9):.3f}" for i in range(20) for year in range(2014, 2018)
+        f"v{i},{year},c{i % 5},{rng.integers(2, 60)},{rng.uniform(1, 9):.3f}"
+        for i in range(20)
+        for year in range(2014, 2018)
     ]
     path = tmp_path / "stores.csv"
     path.write_text(HEADER + "\n".join(rows) + "\n")
@@ -65,6 +67,25 @@ def test_files_hold_the_estimate(panel_file, suffix, monkeypatch, capsys):
         assert "least squares" in text and "county" in text
 
 
+def test_keys_go_by_their_own_names_in_effects_and_clusters(panel_file, monkeypatch, capsys):
+    options = ["--data", panel_file, *KEYS, "--effects", "village,county*year", "--cluster", "village"]
+    assert call(monkeypatch, "estimate", "stores ~ profit", *options) == 0
+    assert "entity and county by time effects" in capsys.readouterr().out
+
+
+def test_a_file_without_an_ending_and_an_ending_in_capitals_are_taken(panel_file, monkeypatch, capsys):
+    bare = panel_file.rename(panel_file.with_suffix(""))
+    out = bare.with_name("OUT.CSV")
+    assert call(monkeypatch, "estimate", "stores ~ profit", "--data", bare, *KEYS, "--output", out) == 0
+    assert out.read_text().startswith("term,estimate")
+
+
+def test_a_column_that_a_key_would_hide_is_refused(panel_file, monkeypatch, capsys):
+    panel_file.write_text(panel_file.read_text().replace("county", "time", 1))
+    assert call(monkeypatch, "estimate", "stores ~ profit", "--data", panel_file, *KEYS) == 1
+    assert "column 'time' stands beside 'year'" in capsys.readouterr().err
+
+
 def test_a_shipped_panel_says_what_to_beware_of(monkeypatch, capsys):
     options = ["--data", "counties", "--estimator", "poisson", "--effects", "province*time", "--cluster", "city"]
     assert call(monkeypatch, "estimate", "villages ~ log1p(lag(villages))", *options) == 0
@@ -87,7 +108,12 @@ def test_studies_and_claims_are_listed(monkeypatch, capsys):
         (["y ~ x", "--data", "county"], "Did you mean 'counties'"),
         (["y ~ x", "--data", "no.csv", *KEYS], "does not exist"),
         (["stores ~ x", "--data", "{file}", *KEYS], "'x' is not in the panel"),
-        (["stores ~ profit", "--data", "{file}"], "'entity'"),
+        (["stores ~ profit", "--data", "{file}"], "no column 'entity'. Name one with --entity"),
+        (["stores ~ profit", "--data", "{file}", *KEYS, "--output", "{file}"], "is the file with the data"),
+        (["stores ~ profit", "--data", "{file}", *KEYS, "--output", "none/x.csv"], "a folder that exists"),
+        (["claims", "--data", "counties"], "--data is for a formula"),
+        (["county_crowding", "--cov", "robust"], "--cov is for a formula"),
+        (["county_crowding", "--output", "o.md"], "is no folder"),
         (["stores ~ profit", "--data", "{file}", *KEYS, "--cov", "hac"], "cov_type='hac' is not known"),
         (["stores ~ profit", "--data", "{file}", *KEYS, "--cluster", "town"], "'town' is not an effect or cluster"),
         (["stores ~ profit", "--data", "{file}", *KEYS, "--estimator", "ols"], "estimator='ols' is not known"),

@@ -248,9 +248,15 @@ def read_panel(
         If a column is missing or has no unit, a unit is unknown, a cell is not a number, an entity or time is
         blank, or an (entity, time) pair occurs twice: one line with file, row, column, value, rule, remedy.
     """
-    raw, labels = read_cells(path), tuple(labels)
+    raw, labels = read_cells(path), (labels,) if isinstance(labels, str) else tuple(labels)
     values = [name for name in raw.columns if name not in (entity, time, *labels)]
     check_columns(raw, required=[entity, time, *labels, *units])
+    for key, column in (("entity", entity), ("time", time)):
+        if key in raw.columns and key not in (entity, time):
+            raise DataError(
+                f"{raw.path}: column {key!r} stands beside {column!r}, which will be called {key!r}. "
+                "Rename it in the file."
+            )
     for name in values:
         if name not in units:
             raise DataError(
@@ -335,6 +341,7 @@ def _bounds(part: BoundsPart, columns: Sequence[str] | None) -> pd.DataFrame:
 def _pick(panel: pd.DataFrame, columns: Sequence[str] | None, where: str) -> pd.DataFrame:
     if columns is None:
         return panel
+    columns = [columns] if isinstance(columns, str) else list(columns)
     for name in columns:
         if name not in panel.columns:
             raise DataError(f"Column {name!r} is not in {where}. {did_you_mean(name, panel.columns)}")

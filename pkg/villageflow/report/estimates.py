@@ -57,23 +57,41 @@ def estimate_formula(
         As `villageflow.datasets.read_panel` and `villageflow.econometrics.estimate`; also if the output has another
         ending. Columns that the formula does not read are kept as text, to absorb or to cluster by.
     """
-    if output is not None and output.suffix not in _WRITERS:
-        raise ReportError(f"{output} does not end in {', '.join(_WRITERS)}; name such a file")
+    if output is not None:
+        _check_output(output, data)
     panel = _panel(formula, data, keys)
-    effects = () if options["effects"] == "none" else tuple(split_names(options["effects"]))
-    spec = Spec(
-        formula, options["estimator"], effects,  # type: ignore[arg-type]
-        as_covariance(options["cov"], tuple(split_names(options["cluster"]))),
-        options["convention"],  # type: ignore[arg-type]
-    )  # fmt: skip
+    names = {keys[0]: "entity", keys[1]: "time"}  # as the panel calls the columns that identify a row
+    given: dict[str, Any] = {"formula": formula, "convention": options["convention"]}
+    if options["estimator"]:
+        given["estimator"] = options["estimator"]
+    if options["effects"]:
+        given["effects"] = () if options["effects"] == "none" else _named(options["effects"], names)
+    if options["cov"] or options["cluster"]:
+        cluster = _named(options["cluster"], names) if options["cluster"] else "entity"
+        given["cov_type"] = as_covariance(options["cov"] or "clustered", cluster)
+    spec = Spec(**given)
     found = estimate(spec, panel)
     if output is None:
         said = panel.attrs.get("warnings", {})
         warnings = [f"data: {column}: {said[column]}" for column in sorted(_read(formula)) if column in said]
         return "\n".join([found.summary(), *warnings])
-    text = _WRITERS[output.suffix](found, panel, data)
+    text = _WRITERS[output.suffix.lower()](found, panel, data)
     output.write_text(text, encoding="utf-8", newline="\n")
     return str(output)
+
+
+def _named(text: str, names: Mapping[str, str]) -> tuple[str, ...]:
+    """Names from a list joined by commas, each of columns joined by ``*``, under the names of the panel."""
+    return tuple("*".join(names.get(part, part) for part in name.split("*")) for name in split_names(text))
+
+
+def _check_output(output: Path, data: str) -> None:
+    if output.suffix.lower() not in _WRITERS:
+        raise ReportError(f"{output} does not end in {', '.join(_WRITERS)}; name such a file")
+    if output.is_dir() or not output.parent.is_dir():
+        raise ReportError(f"{output} cannot be written; name a file in a folder that exists")
+    if output.exists() and Path(data).exists() and output.samefile(data):
+        raise ReportError(f"{output} is the file with the data; name another one for the estimate")
 
 
 def claims_text() -> str:
@@ -246,9 +264,13 @@ def _panel(formula: str, data: str, keys: tuple[str, str]) -> pd.DataFrame:
         raise DataError(f"A formula needs a panel. Give --data with a CSV file, or one of {', '.join(recipe_names())}.")
     if data in recipe_names():
         return build(data)
-    if not Path(data).suffix:
+    if not Path(data).is_file() and not Path(data).suffix:
         raise DataError(f"{data!r} is no file and no panel. {did_you_mean(data, recipe_names())}")
     wanted, columns = _read(formula), read_cells(data).columns
+    for option, key in zip(("entity", "time"), keys):
+        if key not in columns:
+            near = did_you_mean(key, columns)
+            raise DataError(f"{data}: there is no column {key!r}. Name one with --{option}. {near}")
     numbers = [name for name in columns if name in wanted and name not in keys]
     labels = [name for name in columns if name not in wanted and name not in keys]
     return read_panel(
