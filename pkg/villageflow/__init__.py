@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from villageflow.analysis.step import step_check
     from villageflow.audit.check import check
     from villageflow.calibrate.fit import fit
+    from villageflow.calibrate.fixedeffects import fit_fixed_effects
     from villageflow.calibrate.history import history_match
     from villageflow.calibrate.likelihood import Observable
     from villageflow.calibrate.problem import Problem
+    from villageflow.calibrate.profile import profile
+    from villageflow.calibrate.randomeffects import fit_random_effects
     from villageflow.calibrate.result import load_fit
     from villageflow.datasets import read_panel
     from villageflow.ensemble.design import Design
@@ -44,12 +47,15 @@ _HOME = {
     "diagram": "villageflow.report.diagram",
     "engine_info": "villageflow.integrate.kernel",
     "fit": "villageflow.calibrate.fit",
+    "fit_fixed_effects": "villageflow.calibrate.fixedeffects",
+    "fit_random_effects": "villageflow.calibrate.randomeffects",
     "history_match": "villageflow.calibrate.history",
     "jacobian": "villageflow.ensemble.jacobian",
     "link_signs": "villageflow.analysis.loops",
     "load_fit": "villageflow.calibrate.result",
     "load_program": "villageflow.program.store",
     "loop_signs": "villageflow.analysis.loops",
+    "profile": "villageflow.calibrate.profile",
     "read_model": "villageflow.library",
     "read_panel": "villageflow.datasets",
     "save_program": "villageflow.program.store",
@@ -78,6 +84,8 @@ __all__ = [
     "econometrics",
     "engine_info",
     "fit",
+    "fit_fixed_effects",
+    "fit_random_effects",
     "history_match",
     "jacobian",
     "library",
@@ -86,6 +94,7 @@ __all__ = [
     "load_program",
     "loop_signs",
     "plot",
+    "profile",
     "read_model",
     "read_panel",
     "save_program",

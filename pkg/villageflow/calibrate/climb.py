@@ -104,7 +104,7 @@ def maximise(objective: Objective, size: int, *, starts: int, seed: int) -> Opti
         at = np.flatnonzero(active)
         if not len(at):
             break
-        points[at], better, steps[at] = _round(objective, points[at], values[at], steps[at])
+        points[at], better, steps[at] = newton_round(objective, points[at], values[at], steps[at])
         active[at] = better > values[at] + _GAIN
         values[at] = np.maximum(better, values[at])
     best = int(np.argmax(values))
@@ -113,7 +113,7 @@ def maximise(objective: Objective, size: int, *, starts: int, seed: int) -> Opti
     return Optimum(unit, value, gradient, hessian, _held(unit, gradient), values, converged)
 
 
-def _round(objective: Objective, points: Floats, values: Floats, steps: Floats) -> tuple[Floats, Floats, Floats]:
+def newton_round(objective: Objective, points: Floats, values: Floats, steps: Floats) -> tuple[Floats, Floats, Floats]:
     """One Newton round for every start: its best candidate, the value there, and the next difference steps.
 
     A step is a tenth of the distance over which the objective bends by one half along its axis, so that a narrow ridge
