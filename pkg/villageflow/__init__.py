@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from villageflow.calibrate.fit import fit
     from villageflow.calibrate.fixedeffects import fit_fixed_effects
     from villageflow.calibrate.history import history_match
+    from villageflow.calibrate.indirect import indirect_inference
     from villageflow.calibrate.likelihood import Observable
+    from villageflow.calibrate.moments import Auxiliary
     from villageflow.calibrate.problem import Problem
     from villageflow.calibrate.profile import profile
     from villageflow.calibrate.randomeffects import fit_random_effects
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from villageflow.report.diagram import diagram
 
 _HOME = {
+    "Auxiliary": "villageflow.calibrate.moments",
     "Design": "villageflow.ensemble.design",
     "Observable": "villageflow.calibrate.likelihood",
     "Problem": "villageflow.calibrate.problem",
@@ -50,6 +53,7 @@ _HOME = {
     "fit_fixed_effects": "villageflow.calibrate.fixedeffects",
     "fit_random_effects": "villageflow.calibrate.randomeffects",
     "history_match": "villageflow.calibrate.history",
+    "indirect_inference": "villageflow.calibrate.indirect",
     "jacobian": "villageflow.ensemble.jacobian",
     "link_signs": "villageflow.analysis.loops",
     "load_fit": "villageflow.calibrate.result",
@@ -71,6 +75,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "Auxiliary",
     "Design",
     "Observable",
     "Problem",
@@ -87,6 +92,7 @@ __all__ = [
     "fit_fixed_effects",
     "fit_random_effects",
     "history_match",
+    "indirect_inference",
     "jacobian",
     "library",
     "link_signs",
