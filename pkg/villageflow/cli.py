@@ -395,26 +395,34 @@ def estimate(
 
 @app.command()
 def fit(
-    problem: Annotated[str, typer.Argument(help="A shipped problem; without one, the problems are listed.")] = "",
+    problem: Annotated[
+        str, typer.Argument(help="A folder with a problem, or a shipped one; without one, those are listed.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Seed of the starts and of the draws behind the bands.")] = 1,
     starts: Annotated[int, typer.Option(help="Starts of the search, at least 20.")] = 20,
-    output: Annotated[Path | None, typer.Option(help="JSON file for the fit.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File for the fit: .json, or .csv where parameters differ between entities.")
+    ] = None,
 ) -> None:
-    """Fit a shipped calibration problem by maximum likelihood and print what was found."""
-    from villageflow.calibrate.fit import fit as fit_problem
+    """Fit a calibration problem by maximum likelihood and print what was found."""
+    from villageflow.calibrate.folder import read_problem
     from villageflow.calibrate.national import PROBLEMS
+    from villageflow.report.fits import fit_any, save_any
 
     if not problem:
         print("\n".join(PROBLEMS))
         return
-    if problem not in PROBLEMS:
-        raise CalibrationError(f"no calibration problem {problem!r} is shipped. {did_you_mean(problem, PROBLEMS)}")
+    if problem not in PROBLEMS and not Path(problem).is_dir():
+        near = did_you_mean(problem, PROBLEMS)
+        raise CalibrationError(f"{problem!r} is neither a folder nor a shipped calibration problem. {near}")
     if output is not None and (output.is_dir() or not output.parent.is_dir()):
         raise ReportError(f"{output} cannot be written; name a file in a folder that exists")
-    result = fit_problem(PROBLEMS[problem](), seed=seed, starts=starts)
+    declared = PROBLEMS[problem]() if problem in PROBLEMS else read_problem(problem)
+    with _progress_bar(f"fitting {declared.model.name}"):
+        result = fit_any(declared, seed=seed, starts=starts, output=output)
     print(result.summary())
     if output is not None:
-        result.save(output)
+        save_any(result, output)
 
 
 @app.command()

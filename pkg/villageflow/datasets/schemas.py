@@ -54,6 +54,9 @@ SCHEMAS: Mapping[str, TableSchema] = {
         domains=(Domain(("lower", "upper")),),
         needs=(Needs("mode", "distribution", ("triangular", "normal", "lognormal")),),
     ),
+    "settings": TableSchema(
+        {"setting": Field(allowed=("model", "method", "time_step")), "value": _TEXT}, key=("setting",)
+    ),
     "values": TableSchema({"name": _TEXT, "element": _OPTIONAL, "value": _NUMBER}, key=("name", "element")),
     "scenarios": TableSchema(
         {

@@ -1,0 +1,58 @@
+"""Fits of any declared problem, by the effects of its parameters, and as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+from villageflow.calibrate.fit import fit
+from villageflow.calibrate.fixedeffects import FixedEffectsResult, fit_fixed_effects
+from villageflow.calibrate.problem import Problem
+from villageflow.calibrate.randomeffects import RandomEffectsResult, fit_random_effects
+from villageflow.calibrate.result import FitResult
+from villageflow.errors import CalibrationError, ReportError
+
+AnyFit: TypeAlias = FitResult | RandomEffectsResult | FixedEffectsResult
+
+
+def fit_any(problem: Problem, *, seed: int, starts: int, output: Path | None = None) -> AnyFit:
+    """Fit a problem as the effects of its parameters ask for: shared, random or fixed.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to fit.
+    seed, starts : int
+        As for `villageflow.calibrate.fit.fit`.
+    output : Path, optional
+        Where the fit will be saved; checked before anything is run.
+
+    Raises
+    ------
+    CalibrationError
+        If some parameters are random and some fixed.
+    ReportError
+        If the ending of the output does not fit the kind of fit.
+    """
+    kinds = {kind: [name for name, effect in problem.effects.items() if effect == kind] for kind in ("random", "fixed")}
+    if all(kinds.values()):
+        raise CalibrationError(
+            f"{kinds['random'][0]!r} is random and {kinds['fixed'][0]!r} is fixed; "
+            "a fit takes one kind beside shared ones"
+        )
+    wanted = ".csv" if any(kinds.values()) else ".json"
+    if output is not None and output.suffix.lower() != wanted:
+        raise ReportError(f"{output} does not end in {wanted}, as the file of this fit does; name such a file")
+    if kinds["random"]:
+        return fit_random_effects(problem, kinds["random"], seed=seed, starts=starts)
+    if kinds["fixed"]:
+        return fit_fixed_effects(problem, kinds["fixed"], seed=seed, starts=starts)
+    return fit(problem, seed=seed, starts=starts)
+
+
+def save_any(result: AnyFit, output: Path) -> None:
+    """Write a fit: JSON that `load_fit` reads, or a table of estimates where parameters differ between entities."""
+    if isinstance(result, FitResult):
+        result.save(output)
+    else:
+        result.to_frame().to_csv(output, lineterminator="\n")
