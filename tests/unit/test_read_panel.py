@@ -43,7 +43,7 @@ CASES = {
     "duplicate key": ([*ROWS, "A,2016,4,1,x"], {}, r"row 5, column 'village, year': 'A, 2016' repeats row 3"),
     "not a number": ([*ROWS, "C,2015,many,1,x"], {}, "row 5, column 'stores': 'many' is not a number"),
     "thousands": ([*ROWS, 'C,2015,"1,200",1,x'], {}, "row 5, column 'stores': '1,200' is not a number"),
-    "nan as text": ([*ROWS, "C,2015,nan,1,x"], {}, "'nan' is not a number.*leave the cell blank"),
+    "nan as text": ([*ROWS, "C,2015,nan,1,x"], {}, "'nan' is not a number.*Leave the cell blank"),
     "blank entity": ([*ROWS, ",2015,1,1,x"], {}, "row 5, column 'village': '' is blank"),
     "blank time": ([*ROWS, "C,,1,1,x"], {}, "row 5, column 'year': '' is blank"),
     "time not a number": ([*ROWS, "C,y2015,1,1,x"], {}, "row 5, column 'year': 'y2015'"),
@@ -62,3 +62,20 @@ def test_bad_panels_are_refused_in_one_line(tmp_path, case):
 def test_extra_units_are_accepted(tmp_path):
     panel = read(tmp_path, ROWS, units={**UNITS, "stores": "teapot/year"}, extra_units=("teapot",))
     assert panel.attrs["units"]["stores"] == "teapot/year"
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"), [("True", "Write 1 and 0"), ("NA", "Leave the cell blank"), ("nan", "Leave the cell blank")]
+)
+def test_booleans_and_marks_of_missing_values_are_told_how_to_be_written(tmp_path, cell, said):
+    path = tmp_path / "panel.csv"
+    path.write_text(f"village,year,x\na,2014,1\na,2015,{cell}\n")
+    with pytest.raises(DataError, match=said):
+        datasets.read_panel(path, entity="village", time="year", units={"x": "1"})
+
+
+def test_one_label_or_column_may_be_a_bare_word(tmp_path):
+    path = tmp_path / "panel.csv"
+    path.write_text("village,year,county,x\na,2014,c,1\na,2015,c,2\n")
+    panel = datasets.read_panel(path, entity="village", time="year", units={"x": "1"}, labels="county")
+    assert list(panel["county"]) == ["c", "c"]

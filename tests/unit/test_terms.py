@@ -208,3 +208,15 @@ def test_units_are_written_in_their_own_spelling_and_one_order(factors, unit):
 
 def test_columns_of_a_term_are_listed_once():
     assert columns_of("ln(b/(a + b)) * `c d`") == ("b", "a", "c d")
+
+
+@pytest.mark.parametrize(
+    ("term", "said"),
+    [
+        ("x:z", "write a product as x\\*z"), ("x**2", "write a power as x\\*x"), ("x^2", "x\\*x"),
+        ("C(kind)", "effects=\\('kind',\\)"),
+    ],
+)
+def test_what_other_formula_languages_write_is_pointed_to_what_is_written_here(term, said):
+    with pytest.raises(EstimationError, match=said):
+        parse_formula(f"y ~ {term}")

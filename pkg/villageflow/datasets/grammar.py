@@ -179,6 +179,13 @@ def _split(text: str, mark: str, said: str) -> list[str]:
     return [*pieces, text[start:].strip()]
 
 
+_ELSEWHERE: Final = {
+    "+": "put a sum in parentheses", "-": "put a sum in parentheses", ":": "write a product as x*z",
+    "*": "write a power as x*x", "^": "write a power as x*x",
+}  # fmt: skip
+"""Marks that mean something in other formula languages, and what is written here."""
+
+
 class _Parser:
     """Recursive descent over the tokens of one term."""
 
@@ -250,6 +257,9 @@ class _Parser:
             inside = self._since(begin)
             if function == "log":
                 raise EstimationError(f"Transform 'log' is not known. Use ln{inside}, or log1p{inside} for counts.")
+            if function in ("C", "i", "factor"):
+                named = f"effects=({inside[1:-1]!r},)"
+                raise EstimationError(f"Transform {short(function)} is not known. Groups are effects: {named}.")
             raise EstimationError(f"Transform {short(function)} is not known. {did_you_mean(function, FUNCTIONS)}")
         return inner, shift
 
@@ -272,7 +282,7 @@ class _Parser:
             lacks = "is blank" if not self._tokens else "ends too early" if opened is None else "lacks a ')'"
             return EstimationError(f"{said} {lacks}. Write a column, a product, or a transform such as lag(x).")
         token = self._tokens[self._at]
-        hint = "put a sum in parentheses" if token.text in "+-" else "put a name with other characters in backquotes"
+        hint = _ELSEWHERE.get(token.text, "put a name with other characters in backquotes")
         return EstimationError(f"{said}: {token.text!r} at character {token.start + 1} does not belong; {hint}.")
 
 

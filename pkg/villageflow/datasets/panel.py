@@ -390,12 +390,20 @@ def _numbers(raw: RawTable, column: str, faults: list[str], *, blank: str = "") 
     for line, cell in zip(raw.lines, _cells(raw, column), strict=True):
         value = parse_number(cell, "number") if cell else None
         if cell and value is None:
-            remedy = "Write it without unit or separators; leave the cell blank if it is not known."
+            remedy = _REMEDIES.get(cell.lower(), _PLAIN)
             faults.append(fault(line, column, cell, "is not a number", remedy))
         elif cell is None and blank:
             faults.append(fault(line, column, "", blank, "Fill the cell."))
         values.append(float("nan") if value is None else value)
     return values
+
+
+_PLAIN = "Write it without unit or separators; leave the cell blank if it is not known."
+_UNKNOWN = "Leave the cell blank where nothing is known."
+_REMEDIES = {
+    **dict.fromkeys(("true", "false", "yes", "no"), "Write 1 and 0, or keep the column as labels."),
+    **dict.fromkeys(("na", "nan", "n/a", "null", "none", ".", "-"), _UNKNOWN),
+}
 
 
 def _duplicates(
