@@ -357,10 +357,6 @@ REASONS: tuple[Reason, ...] = (
         "villages with many stores carry the estimate, so that fewer clusters count than there are.",
     ),
     Reason(
-        "above", ("count, few",), ("jackknife",),
-        "the conventions use the normal distribution for Poisson; with t(G-1) it does not reject too often (a test).",
-    ),
-    Reason(
         "above", ("county", "national"), ("county, fixest", "village and period", "village and period, fixest"),
         "the smaller factor leaves what fifty clusters or forty periods are short of many.",
     ),
