@@ -36,7 +36,14 @@ from villageflow.econometrics.staggered import (
     event_study,
     group_time_effects,
 )
-from villageflow.econometrics.stored import StoredEstimate, read_estimates, write_estimates
+from villageflow.econometrics.stored import (
+    StoredEstimate,
+    pick_estimate,
+    read_estimates,
+    spec_of,
+    store,
+    write_estimates,
+)
 
 __all__ = [
     "Choices",
@@ -73,11 +80,14 @@ __all__ = [
     "iv",
     "judge_claims",
     "leave_one_out",
+    "pick_estimate",
     "poisson",
     "pooled",
     "random_effects",
     "read_estimates",
+    "spec_of",
     "specification_curve",
+    "store",
     "system_gmm",
     "wild_bootstrap",
     "within",

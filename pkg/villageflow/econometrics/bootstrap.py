@@ -11,10 +11,11 @@ import pandas as pd
 
 from villageflow.econometrics.covariance import errors_of, sums_by
 from villageflow.econometrics.draw import draw_sample
+from villageflow.econometrics.estimate import check_level, check_term
 from villageflow.econometrics.linear import fit_linear, least_squares
 from villageflow.econometrics.sample import Array, Codes, Sample, demean, n_groups
-from villageflow.econometrics.spec import Clustered, Spec
-from villageflow.errors import EstimationError, did_you_mean
+from villageflow.econometrics.spec import Clustered, Spec, not_a_spec
+from villageflow.errors import EstimationError
 
 Weights = Literal["rademacher", "webb"]
 _WEBB = np.sqrt([1.5, 1.0, 0.5])
@@ -105,8 +106,7 @@ def wild_bootstrap(
     """
     _check(spec, n_draws, weights, level)
     sample = draw_sample(spec, panel)
-    if term not in sample.terms:
-        raise EstimationError(f"{spec.formula}: {term!r} is not a term. {did_you_mean(term, sample.terms)}")
+    check_term(term, sample.terms, spec)
     n = n_groups(sample.clusters[0])
     _check_patterns(spec, n, weights, level)
     signs, enumerated = _draw(n, n_draws, weights, seed)
@@ -116,7 +116,9 @@ def wild_bootstrap(
     return WildBootstrap(term, estimate, statistic, p, lower, upper, level, len(signs), enumerated, n, label)
 
 
-def _check(spec: Spec, n_draws: int, weights: str, level: float) -> None:
+def _check(spec: object, n_draws: int, weights: str, level: float) -> None:
+    if not isinstance(spec, Spec):
+        raise not_a_spec(spec, "Spec")
     if spec.estimator not in ("within", "first_difference"):
         raise EstimationError(f"The wild bootstrap is for least squares, not {spec.words}. Use cov_type='jackknife'.")
     if not isinstance(spec.cov_type, Clustered) or len(spec.cov_type.by) != 1:
@@ -125,8 +127,7 @@ def _check(spec: Spec, n_draws: int, weights: str, level: float) -> None:
         raise EstimationError(f"n_draws is {n_draws}; use at least 99, better 9999.")
     if weights not in ("rademacher", "webb"):
         raise EstimationError(f"weights={weights!r} is not known. Use 'rademacher' or 'webb'.")
-    if not 0 < level < 1:
-        raise EstimationError(f"level is {level}; it must be between 0 and 1, such as 0.95")
+    check_level(level)
 
 
 def _check_patterns(spec: Spec, n: int, weights: str, level: float) -> None:

@@ -16,12 +16,13 @@ import pandas as pd
 from scipy import stats
 
 from villageflow.econometrics.bootstrap import wild_bootstrap
-from villageflow.econometrics.estimate import Estimate
-from villageflow.econometrics.fit import estimate
+from villageflow.econometrics.estimate import Estimate, check_term
+from villageflow.econometrics.fit import coefficients, estimate
 from villageflow.econometrics.placebo import mean_reversion_placebo
 from villageflow.econometrics.sample import FEW_CLUSTERS
-from villageflow.econometrics.spec import Spec
+from villageflow.econometrics.spec import Spec, check_choice, not_a_spec
 from villageflow.econometrics.studies import prepare_counties
+from villageflow.errors import EstimationError, did_you_mean
 
 LEVEL = 0.95
 _POWER = 0.8
@@ -67,6 +68,17 @@ class Claim:
     primary: bool = False
     yardstick: Literal["zero", "placebo"] = "zero"
     caution: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.spec, Spec):
+            raise not_a_spec(self.spec, "Spec")
+        check_choice("sign", self.sign, ("+", "-", "0"))
+        check_choice("yardstick", self.yardstick, ("zero", "placebo"))
+        if self.yardstick == "placebo" and self.panel != "counties":
+            raise EstimationError(
+                f"Claim {self.name!r}: the yardstick 'placebo' draws counties anew, and the panel is {self.panel!r}. "
+                "Use panel='counties', or yardstick='zero'."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +154,13 @@ def judge_claims(
     -------
     tuple of Finding
         In the order of the claims. Nothing is selected by what is found.
+
+    Raises
+    ------
+    EstimationError
+        If two claims have one name, a panel is missing, a term is not of its regression, or a regression is refused.
     """
+    _check(claims, panels)
     counted = {claim.name: claim.spec for claim in claims if claim.yardstick == "placebo"}
     draws = {}
     if counted:
@@ -183,6 +201,17 @@ def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
 
 
+def _check(claims: Sequence[Claim], panels: Mapping[str, pd.DataFrame]) -> None:
+    names = [claim.name for claim in claims]
+    for claim in claims:
+        if claim.panel not in panels:
+            known = did_you_mean(str(claim.panel), map(str, panels))
+            raise EstimationError(f"Claim {claim.name!r}: there is no panel {claim.panel!r}. {known}".rstrip())
+        if names.count(claim.name) > 1:
+            raise EstimationError(f"Two claims are called {claim.name!r}. Name them apart.")
+        check_term(claim.term, coefficients(claim.spec, panels[claim.panel]).index, claim.spec)
+
+
 def _find(
     claim: Claim, panel: pd.DataFrame, placebo: Any, n_draws: int, seed: int
 ) -> dict[str, Any]:
@@ -191,6 +220,8 @@ def _find(
     normal = stats.norm() if found.df is None else stats.t(found.df)
     reach = float(normal.ppf(0.5 + LEVEL / 2) + normal.ppf(_POWER))
     if claim.yardstick == "placebo":
+        if placebo is None:
+            raise EstimationError(f"{claim.spec.formula}: no placebo panel supports it. Use more of them (n_placebo).")
         centre = float(placebo.mean())
         low, high = np.quantile(placebo, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         further = np.sum(np.abs(placebo - centre) >= abs(value - centre))

@@ -16,6 +16,7 @@ from villageflow.econometrics.sample import (
     Codes,
     Sample,
     both,
+    check_frame,
     demean,
     dense,
     entity_codes,
@@ -69,6 +70,7 @@ def draw_sample(spec: Spec, panel: pd.DataFrame) -> Sample:
     elif spec.estimator == "correlated_random":
         sample = _with_means(sample, spec)
     if not groups and spec.estimator != "first_difference":
+        _check_constant(sample, spec)
         sample = replace(
             sample, x=np.hstack([np.ones((len(sample.y), 1)), sample.x]), terms=("constant", *sample.terms),
             means_of=tuple(column + 1 for column in sample.means_of),
@@ -83,8 +85,7 @@ def draw_sample(spec: Spec, panel: pd.DataFrame) -> Sample:
 
 def _check_panel(spec: Spec, panel: pd.DataFrame) -> None:
     """Refuse what is not a panel: not indexed (entity, time), times that are no numbers, a key blank or twice."""
-    if not isinstance(panel, pd.DataFrame):
-        raise EstimationError(f"The panel is a {type(panel).__name__}. Give a pandas.DataFrame indexed (entity, time).")
+    check_frame(panel)
     if panel.index.nlevels != 2:
         raise EstimationError("The panel is not indexed (entity, time). Use set_index([entity, time]).")
     times = panel.index.get_level_values(1)
@@ -112,7 +113,10 @@ def _check_formula(spec: Spec, formula: Formula) -> None:
             f"{spec.formula}: no instruments. Write 'outcome ~ term + [endogenous ~ instrument + instrument]'."
         )
     if formula.endogenous and not instrumental:
-        raise EstimationError(f"{spec.formula}: {spec.estimator!r} takes no instruments. Use iv2sls, ivliml or ivgmm.")
+        raise EstimationError(
+            f"{spec.formula}: {spec.estimator!r} takes no instruments. Use iv(method='2sls'), 'liml' or "
+            "'gmm'; as data estimator='iv2sls', 'ivliml' or 'ivgmm'."
+        )
     if len(formula.instruments) < len(formula.endogenous):
         raise EstimationError(
             f"{spec.formula}: {len(formula.instruments)} instruments for {len(formula.endogenous)} endogenous "
@@ -121,6 +125,14 @@ def _check_formula(spec: Spec, formula: Formula) -> None:
     if not formula.regressors and not formula.endogenous and (spec.absorbed or spec.estimator == "first_difference"):
         beside = "the effects" if spec.absorbed else "first differences, which take no constant"
         raise EstimationError(f"{spec.formula}: no regressor is left beside {beside}. Add a term.")
+
+
+def _check_constant(sample: Sample, spec: Spec) -> None:
+    if {"constant", "`constant`"} & {*sample.terms, *sample.instruments}:
+        raise EstimationError(
+            f"{spec.formula}: 'constant' is what the constant of a regression without effects is called. "
+            "Rename the column."
+        )
 
 
 def _table(spec: Spec, formula: Formula, panel: pd.DataFrame) -> Array:
@@ -286,6 +298,12 @@ def _check_size(sample: Sample, spec: Spec) -> None:
         )
     if spec.estimator in ("random", "correlated_random") and sample.n_periods < 2:
         raise EstimationError(f"{spec.formula}: one period; random effects need two or more. Use between or pooled.")
+    lags = spec.cov_type.lags if isinstance(spec.cov_type, (DriscollKraay, Conley)) else None
+    if lags and lags >= sample.n_periods:
+        raise EstimationError(
+            f"{spec.formula}: lags={lags} for {sample.n_periods} periods; errors so far apart are never seen. "
+            f"Use at most {sample.n_periods - 1} lags."
+        )
     if isinstance(spec.cov_type, DriscollKraay):
         if spec.estimator == "between":
             raise EstimationError(f"{spec.formula}: means have no periods for Driscoll-Kraay errors. Use 'robust'.")

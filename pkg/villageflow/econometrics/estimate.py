@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from villageflow.econometrics.spec import AnySpec, clusters_of
+from villageflow.econometrics.spec import AnySpec, as_names, clusters_of
 from villageflow.errors import EstimationError, did_you_mean
 
 Series: TypeAlias = "pd.Series[Any]"
+_MOST_DIGITS = 10
+_LARGE = 1e6
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Diagnostic:
 
     def __str__(self) -> str:
         parts = [f"{self.statistic:.4g}", self.distribution, "" if self.p_value is None else f"p = {self.p_value:.4g}"]
-        return ", ".join(part for part in parts if part) + (f" ({self.says})" if self.says else "")
+        says = f"H0: {self.says}" if self.says and self.p_value is not None else self.says
+        return ", ".join(part for part in parts if part) + (f" ({says})" if says else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,12 +148,12 @@ class Estimate:
 
     def conf_int(self, level: float = 0.95) -> pd.DataFrame:
         """Confidence intervals, (term, [lower, upper]), each by itself; ``level`` strictly between 0 and 1."""
-        _check_level(level)
+        check_level(level)
         reach = self._distribution().ppf(0.5 + level / 2) * self.std_errors
         return pd.DataFrame({"lower": self.params - reach, "upper": self.params + reach})
 
     def simultaneous_bands(
-        self, level: float = 0.95, *, terms: Sequence[str] | None = None, seed: int = 1, n_draws: int = 100_000
+        self, level: float = 0.95, *, terms: Sequence[str] | str | None = None, seed: int = 1, n_draws: int = 100_000
     ) -> pd.DataFrame:
         """Intervals that hold all coefficients at once with the given probability (sup-t bands).
 
@@ -157,7 +161,7 @@ class Estimate:
         ----------
         level : float
             Strictly between 0 and 1.
-        terms : sequence of str, optional
+        terms : str or sequence of str, optional
             The coefficients to hold; all by default.
         seed, n_draws : int
             Of the draws that give the quantile of the largest absolute statistic, jointly t with `df`.
@@ -176,7 +180,7 @@ class Estimate:
         ----------
         Montiel Olea and Plagborg-Moller (2019); Callaway and Sant'Anna (2021) by the multiplier bootstrap.
         """
-        _check_level(level)
+        check_level(level)
         chosen = list(self.params.index if terms is None else self._known(terms))
         cov = self.cov.loc[chosen, chosen].to_numpy()
         error = np.sqrt(np.diag(cov))
@@ -194,7 +198,7 @@ class Estimate:
         bands.attrs["critical_value"] = reach
         return bands
 
-    def wald(self, terms: Sequence[str] | None = None, *, name: str = "Wald") -> Diagnostic:
+    def wald(self, terms: Sequence[str] | str | None = None, *, name: str = "Wald") -> Diagnostic:
         """Test that several coefficients are zero together: F with `df` in the denominator, else chi-squared.
 
         Raises
@@ -260,7 +264,8 @@ class Estimate:
         Parameters
         ----------
         decimals : int
-            Least digits after the point; a small standard error brings more, so that it shows three of its own.
+            Least digits after the point; a small standard error brings more, so that it shows three of its own. Rows
+            with an error below 1e-8, and figures of a million and more, are in scientific notation.
         """
         head, *rows = self._rows(decimals)
         lines = [_pipe(head), _pipe(["---"] * len(head)), *(_pipe(row) for row in rows), ""]
@@ -280,31 +285,38 @@ class Estimate:
 
     def _rows(self, decimals: int) -> list[list[str]]:
         """`to_frame` as text, heads first."""
+        if isinstance(decimals, bool) or not isinstance(decimals, int) or decimals < 0:
+            raise EstimationError(f"decimals={decimals!r}: a whole number of digits is needed; texts are not written.")
         frame = self.to_frame()
         rows = [["term", *map(str, frame.columns)]]
         for term, (value, error, statistic, p_value, lower, upper) in zip(frame.index, frame.to_numpy()):
             digits = max(decimals, 2 - math.floor(math.log10(error))) if 0 < error < np.inf else decimals
             p_text = f"<{10**-decimals:.{decimals}f}" if p_value < 10**-decimals else f"{p_value:.{decimals}f}"
-            ends = (f"{end:.{digits}f}" for end in (lower, upper))
-            rows.append(
-                [str(term), f"{value:.{digits}f}", f"{error:.{digits}f}", f"{statistic:.{decimals}f}", p_text, *ends]
-            )
+            value, error, lower, upper = (_figure(cell, digits, decimals) for cell in (value, error, lower, upper))
+            rows.append([str(term), value, error, _figure(statistic, decimals, decimals), p_text, lower, upper])
         return rows
 
-    def _known(self, terms: Sequence[str]) -> Sequence[str]:
-        for term in terms:
-            if term not in self.params.index:
-                known = did_you_mean(term, map(str, self.params.index))
-                raise EstimationError(f"{self.spec.formula}: {term!r} is not a term. {known}")
-        return terms
+    def _known(self, terms: Sequence[str] | str) -> Sequence[str]:
+        names = as_names("terms", terms)
+        for term in names:
+            check_term(term, self.params.index, self.spec)
+        return names
 
     def _distribution(self) -> Any:
         return stats.norm() if self.df is None else stats.t(self.df)
 
 
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise EstimationError(f"level is {level}; it must be between 0 and 1, such as 0.95")
+def check_term(term: str, known: Iterable[str], spec: AnySpec) -> None:
+    """Refuse a term that is not among those of an estimate."""
+    known = list(map(str, known))
+    if not isinstance(term, str) or term not in known:
+        raise EstimationError(f"{spec.formula}: {term!r} is not a term. {did_you_mean(str(term), known)}")
+
+
+def check_level(level: Any) -> None:
+    """Refuse what is no probability of an interval."""
+    if not isinstance(level, Real) or not 0 < float(level) < 1:
+        raise EstimationError(f"level is {level!r}; it must be between 0 and 1, such as 0.95")
 
 
 def singular(cov: Any) -> bool:
@@ -326,6 +338,13 @@ def latex_escape(text: str) -> str:
     ):
         text = text.replace(plain, escaped)
     return text
+
+
+def _figure(value: float, digits: int, decimals: int) -> str:
+    """A number with fixed digits after the point; what would be too long to read in scientific notation."""
+    if digits > _MOST_DIGITS or _LARGE <= abs(value) < np.inf:
+        return f"{value:.{max(decimals, 2)}e}"
+    return f"{value:.{digits}f}"
 
 
 def _pipe(cells: list[str]) -> str:

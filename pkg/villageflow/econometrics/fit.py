@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -18,12 +18,21 @@ from villageflow.econometrics.instruments import fit_instrumental, instrumental_
 from villageflow.econometrics.linear import Fitted, fit_linear, linear_coefficients
 from villageflow.econometrics.poisson import fit_poisson, poisson_coefficients
 from villageflow.econometrics.sample import Array, Sample, entity_codes
-from villageflow.econometrics.spec import AnySpec, Convention, CovarianceLike, Estimator, Spec, as_covariance
+from villageflow.econometrics.spec import (
+    AnySpec,
+    Convention,
+    CovarianceLike,
+    Estimator,
+    Names,
+    Spec,
+    as_covariance,
+    not_a_spec,
+)
 from villageflow.econometrics.staggered import StaggeredSpec, staggered_estimate
 from villageflow.errors import EstimationError
 
 _LOG = logging.getLogger("villageflow")
-Names = Iterable[str] | str
+_IV: Final[dict[str, Estimator]] = {"2sls": "iv2sls", "liml": "ivliml", "gmm": "ivgmm"}
 
 
 def within(
@@ -32,7 +41,7 @@ def within(
     *,
     effects: Names = ("entity", "time"),
     cov_type: CovarianceLike = "clustered",
-    cluster: str | tuple[str, ...] = "entity",
+    cluster: Names = "entity",
     convention: Convention = "linearmodels",
     times: Iterable[int] = (),
 ) -> Estimate:
@@ -82,7 +91,7 @@ def pooled(
     panel: pd.DataFrame,
     *,
     cov_type: CovarianceLike = "clustered",
-    cluster: str | tuple[str, ...] = "entity",
+    cluster: Names = "entity",
     convention: Convention = "linearmodels",
     times: Iterable[int] = (),
 ) -> Estimate:
@@ -95,7 +104,7 @@ def random_effects(
     panel: pd.DataFrame,
     *,
     cov_type: CovarianceLike = "clustered",
-    cluster: str | tuple[str, ...] = "entity",
+    cluster: Names = "entity",
     convention: Convention = "linearmodels",
     times: Iterable[int] = (),
 ) -> Estimate:
@@ -111,7 +120,7 @@ def correlated_random_effects(
     panel: pd.DataFrame,
     *,
     cov_type: CovarianceLike = "clustered",
-    cluster: str | tuple[str, ...] = "entity",
+    cluster: Names = "entity",
     convention: Convention = "linearmodels",
     times: Iterable[int] = (),
 ) -> Estimate:
@@ -134,7 +143,7 @@ def first_difference(
     *,
     effects: Names = (),
     cov_type: CovarianceLike = "clustered",
-    cluster: str | tuple[str, ...] = "entity",
+    cluster: Names = "entity",
     convention: Convention = "linearmodels",
     times: Iterable[int] = (),
 ) -> Estimate:
@@ -150,11 +159,14 @@ def between(
     panel: pd.DataFrame,
     *,
     cov_type: CovarianceLike = "robust",
-    cluster: str | tuple[str, ...] = "entity",
+    cluster: Names = "entity",
     convention: Convention = "linearmodels",
     times: Iterable[int] = (),
 ) -> Estimate:
-    """Least squares between the means of entities, each with the same weight; parameters as for `within`."""
+    """Least squares between the means of entities, each with the same weight; parameters as for `within`.
+
+    Entities are independent observations here: errors are ``robust`` by default, of the verb as of its `Spec`.
+    """
     return _run(formula, panel, "between", (), cov_type, cluster, convention, times)
 
 
@@ -164,7 +176,7 @@ def poisson(
     *,
     effects: Names = ("entity", "time"),
     cov_type: CovarianceLike = "clustered",
-    cluster: str | tuple[str, ...] = "entity",
+    cluster: Names = "entity",
     convention: Convention = "linearmodels",
     times: Iterable[int] = (),
 ) -> Estimate:
@@ -206,7 +218,7 @@ def iv(
     method: str = "2sls",
     effects: Names = ("entity", "time"),
     cov_type: CovarianceLike = "clustered",
-    cluster: str | tuple[str, ...] = "entity",
+    cluster: Names = "entity",
     convention: Convention = "linearmodels",
     times: Iterable[int] = (),
 ) -> Estimate:
@@ -235,10 +247,9 @@ def iv(
         As `within`; also if there are fewer instruments than endogenous regressors, or the weights of GMM are not
         defined for the covariance.
     """
-    if method not in ("2sls", "liml", "gmm"):
+    if not isinstance(method, str) or method not in _IV:
         raise EstimationError(f"method={method!r} is not known. Use '2sls', 'liml' or 'gmm'.")
-    estimator: Estimator = {"2sls": "iv2sls", "liml": "ivliml", "gmm": "ivgmm"}[method]  # type: ignore[assignment]
-    return _run(formula, panel, estimator, effects, cov_type, cluster, convention, times)
+    return _run(formula, panel, _IV[method], effects, cov_type, cluster, convention, times)
 
 
 def estimate(spec: AnySpec, panel: pd.DataFrame) -> Estimate:
@@ -250,7 +261,7 @@ def estimate(spec: AnySpec, panel: pd.DataFrame) -> Estimate:
             return staggered_estimate(spec, panel)
         case Spec():
             return _estimate(spec, panel)
-    raise EstimationError(f"{type(spec).__name__} is no specification. Use Spec, DynamicSpec or StaggeredSpec.")
+    raise not_a_spec(spec)
 
 
 def coefficients(spec: AnySpec, panel: pd.DataFrame) -> pd.Series[Any]:
@@ -264,10 +275,11 @@ def coefficients(spec: AnySpec, panel: pd.DataFrame) -> pd.Series[Any]:
 
 def _run(
     formula: str, panel: pd.DataFrame, estimator: Estimator, effects: Names, cov_type: CovarianceLike,
-    cluster: str | tuple[str, ...], convention: Convention, times: Iterable[int],
+    cluster: Names, convention: Convention, times: Iterable[int],
 ) -> Estimate:  # fmt: skip
-    absorbed = (effects,) if isinstance(effects, str) else tuple(effects)
-    spec = Spec(formula, estimator, absorbed, as_covariance(cov_type, cluster), convention, tuple(times))
+    if effects is None:
+        raise EstimationError("effects=None: write effects=() for none, or name them.")
+    spec = Spec(formula, estimator, effects, as_covariance(cov_type, cluster), convention, times)
     return logged(_estimate(spec, panel))
 
 

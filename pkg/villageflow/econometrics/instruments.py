@@ -206,7 +206,8 @@ def _model(spec: Spec, sample: Sample, columns: _Columns) -> Any:
         case _:
             raise EstimationError(
                 f"{spec.formula}: GMM weights are not defined for {spec.cov_type.words} errors. "
-                "Use cov_type='clustered' with one cluster, 'robust' or 'unadjusted', or iv2sls."
+                "Use cov_type='clustered' with one cluster, 'robust' or 'unadjusted', or two stages "
+                "(iv(method='2sls'), as data 'iv2sls')."
             )
     return IVGMM(*parts, **options).fit(iter_limit=2)
 
@@ -271,7 +272,7 @@ def _effective_f(spec: Spec, sample: Sample, columns: _Columns) -> Diagnostic:
     p_value = float(stats.ncx2.sf(statistic * df, df, need * df))
     return Diagnostic(
         "effective F", statistic, "", p_value,
-        f"weak: bias of two-stage least squares above {WEAK_BIAS:.0%}; rejected at 5 % above {critical:.1f}",
+        f"weak instruments: a bias of 2SLS above {WEAK_BIAS:.0%}; rejected at 5 % above {critical:.1f}",
     )  # fmt: skip
 
 

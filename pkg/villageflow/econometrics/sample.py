@@ -97,6 +97,12 @@ class Sample:
         )  # fmt: skip
 
 
+def check_frame(panel: object) -> None:
+    """Refuse what is no table at all."""
+    if not isinstance(panel, pd.DataFrame):
+        raise EstimationError(f"The panel is a {type(panel).__name__}. Give a pandas.DataFrame indexed (entity, time).")
+
+
 def demean(values: Array, groups: tuple[Codes, ...], weights: Array | None = None) -> Array:
     """Residuals of columns after projection on group means.
 

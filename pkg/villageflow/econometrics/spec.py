@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from math import inf
+from numbers import Integral, Real
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
-from villageflow.errors import EstimationError, did_you_mean
+from villageflow.errors import EstimationError, did_you_mean, nearest
 
 Estimator = Literal[
     "within", "random", "correlated_random", "first_difference", "between", "poisson", "iv2sls", "ivliml", "ivgmm"
@@ -13,7 +16,9 @@ Estimator = Literal[
 Convention = Literal["linearmodels", "stata", "fixest"]
 CONVENTIONS: tuple[Convention, ...] = ("linearmodels", "stata", "fixest")
 
-_WORDS: dict[Estimator, str] = {
+Names: TypeAlias = str | Iterable[str]
+
+_WORDS: Final[dict[Estimator, str]] = {
     "within": "least squares",
     "random": "random effects",
     "correlated_random": "random effects with entity means of the regressors (Mundlak)",
@@ -24,6 +29,70 @@ _WORDS: dict[Estimator, str] = {
     "ivliml": "limited-information maximum likelihood",
     "ivgmm": "two-step GMM",
 }
+_ABSORB_NONE: Final = ("random", "correlated_random", "between")
+_VERBS: Final = {
+    "pooled": "Use 'within' with effects=().",
+    "ols": "Use 'within', with effects=() for none.",
+    "iv": "Use 'iv2sls', 'ivliml' or 'ivgmm'.",
+}
+
+
+# --- the edge ----------------------------------------------------------------------------------------------------
+
+
+def as_names(option: str, given: Any) -> tuple[str, ...]:
+    """One name or several as a tuple of different names; ``option`` is what an error calls them."""
+    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise EstimationError(f"{option}={given!r}: give a name, or a tuple of different names.")
+    return names
+
+
+def as_times(given: Any) -> tuple[int, ...]:
+    """Several times as a tuple of plain numbers."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise EstimationError(f"times={given!r}: give several numbers, such as [2015, 2016], or () for all times.")
+    times = tuple(given)
+    for time in times:
+        if isinstance(time, bool) or not isinstance(time, Real):
+            raise EstimationError(f"times holds {time!r}, and times are numbers. Such as [2015, 2016].")
+    return tuple(int(time) if float(time).is_integer() else float(time) for time in times)  # type: ignore[misc]
+
+
+def check_formula(formula: Any) -> None:
+    """Refuse a formula that is no text."""
+    if not isinstance(formula, str):
+        raise EstimationError(f"formula={formula!r} is no text. Write 'outcome ~ term + term'.")
+
+
+def check_choice(option: str, value: Any, known: Iterable[str]) -> None:
+    """Refuse a value that is not among the known names."""
+    known = tuple(known)
+    if not isinstance(value, str) or value not in known:
+        raise EstimationError(f"{option}={value!r} is not known. {did_you_mean(str(value), known)}")
+
+
+def _check_estimator(value: Any) -> None:
+    if not isinstance(value, str) or value not in _WORDS:
+        advice = _VERBS.get(str(value)) or nearest(str(value), _WORDS) or f"Use {', '.join(map(repr, _WORDS))}."
+        raise EstimationError(f"estimator={value!r} is not known. {advice}")
+
+
+def _whole(option: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+        raise EstimationError(f"{option}={value!r}: a number of periods of 0 or more is needed.")
+    return int(value)
+
+
+def _distance(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < inf:
+        raise EstimationError(f"cutoff={value!r}: a distance in km above 0 is needed.")
+    return float(value)
+
+
+def not_a_spec(given: object, kinds: str = "Spec, DynamicSpec or StaggeredSpec") -> EstimationError:
+    """What to raise where a specification is needed and something else is given."""
+    return EstimationError(f"{type(given).__name__} is no specification that serves here. Use {kinds}.")
 
 
 # --- covariances -------------------------------------------------------------------------------------------------
@@ -43,13 +112,13 @@ class Robust:
     words = "robust to heteroskedasticity"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Clustered:
     """Errors independent between clusters; meant for many clusters, some 40 or more.
 
     Parameters
     ----------
-    by : tuple of str
+    by : str or tuple of str
         One or two of ``entity``, ``time`` or a column. With two, what shares either may be dependent [1]_.
 
     References
@@ -57,11 +126,13 @@ class Clustered:
     .. [1] Cameron, Gelbach and Miller (2011).
     """
 
-    by: tuple[str, ...] = ("entity",)
+    by: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.by, tuple) or not 1 <= len(self.by) <= 2 or len(set(self.by)) < len(self.by):
-            raise EstimationError(f"cluster={self.by!r}: errors are clustered by one or two different names, a tuple.")
+    def __init__(self, by: Names = ("entity",)) -> None:
+        names = as_names("cluster", by)
+        if not 1 <= len(names) <= 2:
+            raise EstimationError(f"cluster={by!r}: errors are clustered by one or two different names.")
+        object.__setattr__(self, "by", names)
 
     @property
     def words(self) -> str:
@@ -84,6 +155,10 @@ class Jackknife:
 
     by: str = "entity"
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.by, str):
+            raise EstimationError(f"cluster={self.by!r}: the jackknife leaves out clusters of one kind. Name one.")
+
     @property
     def words(self) -> str:
         return f"clustered by {self.by}, jackknife (CRV3)"
@@ -104,8 +179,8 @@ class DriscollKraay:
     words = "Driscoll-Kraay"
 
     def __post_init__(self) -> None:
-        if self.lags is not None and self.lags < 0:
-            raise EstimationError(f"lags={self.lags}: a number of periods of 0 or more is needed.")
+        if self.lags is not None:
+            object.__setattr__(self, "lags", _whole("lags", self.lags))
 
 
 @dataclass(frozen=True)
@@ -132,12 +207,13 @@ class Conley:
     lags: int = 0
 
     def __post_init__(self) -> None:
-        if self.cutoff <= 0:
-            raise EstimationError(f"cutoff={self.cutoff:g}: a distance in km above 0 is needed.")
+        for option in ("latitude", "longitude"):
+            if not isinstance(getattr(self, option), str):
+                raise EstimationError(f"{option}={getattr(self, option)!r}: name a column with degrees.")
+        object.__setattr__(self, "cutoff", _distance(self.cutoff))
         if self.kernel not in ("bartlett", "uniform"):
             raise EstimationError(f"kernel={self.kernel!r} is not known. Use 'bartlett' or 'uniform'.")
-        if self.lags < 0:
-            raise EstimationError(f"lags={self.lags}: a number of periods of 0 or more is needed.")
+        object.__setattr__(self, "lags", _whole("lags", self.lags))
 
     @property
     def words(self) -> str:
@@ -146,47 +222,47 @@ class Conley:
 
 
 Covariance: TypeAlias = Unadjusted | Robust | Clustered | Jackknife | DriscollKraay | Conley
-CovarianceLike: TypeAlias = Covariance | str
+CovarianceLike: TypeAlias = Covariance | type[Covariance] | str
 
-_NAMED: dict[str, type[Unadjusted] | type[Robust] | type[DriscollKraay]] = {
-    "unadjusted": Unadjusted,
-    "robust": Robust,
+_NAMED: Final[dict[str, type[Covariance]]] = {
+    "clustered": Clustered,
+    "jackknife": Jackknife,
     "driscoll-kraay": DriscollKraay,
+    "robust": Robust,
+    "unadjusted": Unadjusted,
 }
 
 
-def as_covariance(cov_type: CovarianceLike, cluster: str | tuple[str, ...] = "entity") -> Covariance:
+def as_covariance(cov_type: CovarianceLike, cluster: Names = "entity") -> Covariance:
     """A covariance from its name.
 
     Parameters
     ----------
     cov_type : str or covariance
         ``clustered``, ``jackknife``, ``driscoll-kraay``, ``robust``, ``unadjusted``, or one of the classes of this
-        module, which is returned as it is.
+        module; an instance is returned as it is.
     cluster : str or tuple of str
         Used by ``clustered`` (one or two) and ``jackknife`` (one).
 
     Raises
     ------
     EstimationError
-        If the name is not known, the number of cluster variables does not fit, or clusters are named for another
+        If the covariance is not known, the number of cluster variables does not fit, or clusters are named for another
         covariance.
     """
-    by = (cluster,) if isinstance(cluster, str) else tuple(cluster)
-    if cov_type == "clustered":
-        return Clustered(by)
-    if cov_type == "jackknife":
-        if len(by) != 1:
-            raise EstimationError(f"cluster={by!r}: the jackknife leaves out clusters of one kind. Name one.")
-        return Jackknife(by[0])
+    by = as_names("cluster", cluster)
+    if cov_type is Conley:
+        raise EstimationError("Conley errors need places and a distance: Conley('latitude', 'longitude', cutoff=100).")
+    name = next((name for name, kind in _NAMED.items() if cov_type is kind), cov_type)
+    if not isinstance(name, Covariance):
+        check_choice("cov_type", name, _NAMED)
+        if name == "clustered":
+            return Clustered(by)
+        if name == "jackknife":
+            return Jackknife(by[0] if len(by) == 1 else by)  # type: ignore[arg-type]
     if by != ("entity",):
         raise EstimationError(f"cluster={by!r} has no use beside cov_type={cov_type!r}. Drop it, or use 'clustered'.")
-    if not isinstance(cov_type, str):
-        return cov_type
-    if cov_type in _NAMED:
-        return _NAMED[cov_type]()
-    known = ["clustered", "jackknife", *_NAMED]
-    raise EstimationError(f"cov_type={cov_type!r} is not known. {did_you_mean(cov_type, known)}")
+    return name if isinstance(name, Covariance) else _NAMED[str(name)]()  # type: ignore[call-arg]  # never Conley
 
 
 def clusters_of(cov_type: Covariance) -> tuple[str, ...]:
@@ -226,7 +302,7 @@ class AnySpec(Protocol):
         """Estimator, covariance and convention: two estimates may share a table where these are equal."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Spec:
     """A regression as data: enough to run it again, on this panel or on a simulated one.
 
@@ -239,42 +315,65 @@ class Spec:
         ``within`` (least squares with absorbed effects), ``random``, ``correlated_random`` (Mundlak),
         ``first_difference``, ``between``, ``poisson`` (pseudo maximum likelihood with absorbed effects), ``iv2sls``,
         ``ivliml`` or ``ivgmm``.
-    effects : tuple of str
-        ``entity``, ``time``, a column, or columns joined by ``*`` for one effect per combination. Without any the
-        regression has a constant, but in first differences. Random effects and entity means absorb none.
-    cov_type : covariance
-        One of the classes of this module.
+    effects : str or tuple of str, optional
+        ``entity``, ``time``, a column, or columns joined by ``*`` for one effect per combination. By default
+        ``("entity", "time")`` where the estimator absorbs effects, but none in first differences. Random effects and
+        entity means absorb none. Without any the regression has a constant, but in first differences.
+    cov_type : covariance or str, optional
+        One of the classes of this module, or a name that `as_covariance` knows. By default ``Clustered()``, and
+        ``Robust()`` between entity means.
     convention : {"linearmodels", "stata", "fixest"}
         Which small-sample factor; see docs/econometrics.md.
-    times : tuple of int
+    times : iterable of int
         Periods of the outcome to keep; all if empty.
+
+    Raises
+    ------
+    EstimationError
+        If a choice is not known or of another type, or the estimator takes no effects.
     """
 
     formula: str
-    estimator: Estimator = "within"
-    effects: tuple[str, ...] = ("entity", "time")
-    cov_type: Covariance = Clustered()
-    convention: Convention = "linearmodels"
-    times: tuple[int, ...] = ()
+    estimator: Estimator
+    effects: tuple[str, ...]
+    cov_type: Covariance
+    convention: Convention
+    times: tuple[int, ...]
 
-    def __post_init__(self) -> None:
-        if self.estimator not in _WORDS:
-            raise EstimationError(f"estimator={self.estimator!r} is not known. {did_you_mean(self.estimator, _WORDS)}")
-        if self.convention not in CONVENTIONS:
-            known = did_you_mean(self.convention, CONVENTIONS)
-            raise EstimationError(f"convention={self.convention!r} is not known. {known}")
-        if not isinstance(self.effects, tuple) or len(set(self.effects)) < len(self.effects):
-            raise EstimationError(f"effects={self.effects!r}: give a tuple of different names.")
+    def __init__(
+        self,
+        formula: str,
+        estimator: Estimator = "within",
+        effects: Names | None = None,
+        cov_type: CovarianceLike | None = None,
+        convention: Convention = "linearmodels",
+        times: Iterable[int] = (),
+    ) -> None:
+        check_formula(formula)
+        _check_estimator(estimator)
+        check_choice("convention", convention, CONVENTIONS)
+        bare = estimator in (*_ABSORB_NONE, "first_difference")
+        absorbed = (() if bare else ("entity", "time")) if effects is None else as_names("effects", effects)
+        if absorbed and estimator in _ABSORB_NONE:
+            raise EstimationError(f"effects={absorbed!r}: {estimator!r} absorbs none. Leave them out, or use 'within'.")
+        usual = Robust() if estimator == "between" else Clustered()
+        given = {
+            "formula": formula, "estimator": estimator, "effects": absorbed,
+            "cov_type": usual if cov_type is None else as_covariance(cov_type), "convention": convention,
+            "times": as_times(times),
+        }  # fmt: skip
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
 
     @property
     def absorbed(self) -> tuple[str, ...]:
         """The effects that the estimator absorbs."""
-        return () if self.estimator in ("random", "correlated_random", "between") else self.effects
+        return self.effects
 
     @property
     def words(self) -> str:
         """The estimator in words, with its effects."""
-        if self.estimator in ("random", "correlated_random", "between"):
+        if self.estimator in _ABSORB_NONE:
             return _WORDS[self.estimator]
         effects = " and ".join(name.replace("*", " by ") for name in self.effects)
         return f"{_WORDS[self.estimator]}, {effects + ' effects' if effects else 'no effects'}"

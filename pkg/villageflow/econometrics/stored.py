@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,11 +13,30 @@ import numpy as np
 import pandas as pd
 
 from villageflow.datasets.terms import columns_of, parse_formula
+from villageflow.econometrics.dynamic import DynamicSpec, Instruments
 from villageflow.econometrics.estimate import Estimate, Series
-from villageflow.econometrics.spec import clusters_of
+from villageflow.econometrics.spec import (
+    AnySpec,
+    Clustered,
+    Conley,
+    Covariance,
+    DriscollKraay,
+    Jackknife,
+    Robust,
+    Spec,
+    Unadjusted,
+    clusters_of,
+)
+from villageflow.econometrics.staggered import StaggeredSpec
 from villageflow.errors import EstimationError, did_you_mean
 
 _FORMAT: Final = "villageflow estimates 1"
+_KINDS: Final[dict[str, Callable[..., AnySpec]]] = {
+    "Spec": Spec, "DynamicSpec": DynamicSpec, "StaggeredSpec": StaggeredSpec,
+}  # fmt: skip
+_ERRORS: Final[dict[str, Callable[..., Covariance]]] = {
+    kind.__name__: kind for kind in (Unadjusted, Robust, Clustered, Jackknife, DriscollKraay, Conley)
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +47,11 @@ class StoredEstimate:
     ----------
     name : str
     panel : str
-        The recipe of `villageflow.datasets.build`.
+        The recipe of `villageflow.datasets.build`. Some regressions read columns that are added to it (``elsewhere``,
+        ``villages_listed``, ``growth_listed``, ``villages_where_any``, ``year``): the estimates of
+        ``results/estimates.json`` are run again by ``estimate(spec_of(stored), claim_panels()[stored.panel])``, with
+        `villageflow.econometrics.hypotheses.claim_panels`. Those of a study, ``study/block/column``, need no more than
+        ``STUDIES[study].prepare(datasets.build(stored.panel))`` of `villageflow.econometrics.studies`.
     spec : mapping
         Everything that was asked, under the names of the specification.
     params : pandas.Series
@@ -89,6 +112,27 @@ def store(name: str, recipe: str, estimate: Estimate, panel: pd.DataFrame, **abo
     }  # fmt: skip
 
 
+def spec_of(stored: StoredEstimate) -> AnySpec:
+    """The specification of a stored estimate, ready for `villageflow.econometrics.estimate`.
+
+    Raises
+    ------
+    EstimationError
+        If it was stored under names that no specification has.
+    """
+    asked: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in stored.spec.items()
+    }
+    try:
+        kind, errors = _KINDS[asked.pop("kind")], _ERRORS[asked.pop("errors")]
+        asked["cov_type"] = errors(**asked["cov_type"])
+        if "gmm" in asked:
+            asked["gmm"] = tuple(Instruments(**lags) for lags in asked["gmm"])
+        return kind(**asked)
+    except (KeyError, TypeError) as cause:
+        raise EstimationError(f"The specification of {stored.name!r} is damaged ({cause!r}). Store it again.") from None
+
+
 def sample_hash(estimate: Estimate, panel: pd.DataFrame) -> str:
     """SHA-256 of the cells that a regression read: two estimates with the same hash saw the same data.
 
@@ -122,15 +166,19 @@ def sample_hash(estimate: Estimate, panel: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def write_estimates(path: Path, stored: Iterable[Mapping[str, Any]]) -> None:
+def write_estimates(path: str | Path, stored: Iterable[Mapping[str, Any]]) -> None:
     """Write estimates that `store` made as JSON, sorted by name.
 
     Raises
     ------
     EstimationError
-        If a name occurs twice.
+        If a name occurs twice, or an estimate did not go through `store`.
     """
-    rows = sorted(stored, key=lambda row: str(row["name"]))
+    path, rows = Path(path), [stored] if isinstance(stored, (Estimate, Mapping)) else list(stored)
+    for row in rows:
+        if not isinstance(row, Mapping) or "name" not in row:
+            raise EstimationError(f"{type(row).__name__} cannot be written. Use store(name, recipe, estimate, panel).")
+    rows.sort(key=lambda row: str(row["name"]))
     names = [row["name"] for row in rows]
     if twice := [name for name in names if names.count(name) > 1]:
         raise EstimationError(f"Two estimates are called {twice[0]!r}. Name them apart.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,19 +11,28 @@ import pytest
 from villageflow.econometrics import (
     Conley,
     DriscollKraay,
+    DynamicSpec,
+    Jackknife,
     Spec,
+    StaggeredSpec,
+    alternative_errors,
     between,
     coefficients,
     correlated_random_effects,
+    difference_gmm,
     estimate,
+    event_study,
     first_difference,
+    group_time_effects,
     iv,
+    leave_one_out,
     poisson,
     pooled,
     random_effects,
+    wild_bootstrap,
     within,
 )
-from villageflow.econometrics.spec import Clustered
+from villageflow.econometrics.spec import Clustered, as_covariance
 from villageflow.errors import EstimationError
 
 BAD = {
@@ -42,11 +53,27 @@ BAD = {
     "stata kraay": ("y ~ x", {"cov_type": "driscoll-kraay", "convention": "stata"}, "not defined for"),
     "too few clusters": ("y ~ x + z", {"cluster": "half"}, "2 clusters .half. for 2 coefficients"),
     "unknown time": ("y ~ x", {"times": (1999, 2010)}, "times=1999 is not in the panel, which has 2010 to 2013"),
-    "effect twice": ("y ~ x", {"effects": ("entity", "entity")}, "give a tuple of different names"),
+    "effect twice": ("y ~ x", {"effects": ("entity", "entity")}, "a tuple of different names"),
     "one effect per row": ("y ~ x", {"effects": "entity*time"}, "no observation is left .188 alone in their entity by"),
     "nothing beside effects": ("y ~ 1", {}, "no regressor is left beside the effects"),
     "three clusters": ("y ~ x", {"cluster": ("entity", "time", "group")}, "one or two different names"),
-    "cluster twice": ("y ~ x", {"cluster": ("group", "group")}, "one or two different names"),
+    "cluster twice": ("y ~ x", {"cluster": ("group", "group")}, "a tuple of different names"),
+    "no covariance": ("y ~ x", {"cov_type": None}, "cov_type=None is not known. Known names: 'clustered'"),
+    "covariance of another type": ("y ~ x", {"cov_type": 3}, "cov_type=3 is not known"),
+    "Conley without places": ("y ~ x", {"cov_type": Conley}, r"Conley\('latitude', 'longitude', cutoff=100\)"),
+    "effects None": ("y ~ x", {"effects": None}, r"effects=None: write effects=\(\) for none"),
+    "effects of another type": ("y ~ x", {"effects": 3}, "effects=3: give a name, or a tuple"),
+    "cluster None": ("y ~ x", {"cluster": None}, "cluster=None: give a name"),
+    "convention None": ("y ~ x", {"convention": None}, "convention=None is not known"),
+    "one time": ("y ~ x", {"times": 2012}, r"times=2012: give several numbers, such as \[2015, 2016\]"),
+    "time as text": ("y ~ x", {"times": "2012"}, "times='2012': give several numbers"),
+    "times as texts": ("y ~ x", {"times": ["2012"]}, "times holds '2012', and times are numbers"),
+    "times None": ("y ~ x", {"times": None}, "times=None: give several numbers"),
+    "formula None": (None, {}, "formula=None is no text. Write 'outcome ~ term"),
+    "lags of kraay": ("y ~ x", {"cov_type": DriscollKraay(4)}, "lags=4 for 4 periods.*at most 3 lags"),
+    "lags of Conley": ("y ~ x", {"cov_type": Conley("lat", "lon", 9, lags=5)}, "lags=5 for 4 periods"),
+    "column constant": ("y ~ x + constant", {"effects": ()}, "'constant' is what the constant .*Rename the column"),
+    "instruments": ("v ~ z + [w ~ p]", {}, r"'within' takes no instruments. Use iv\(method='2sls'\), 'liml' or 'gmm'"),
     "two jackknife clusters": ("y ~ x", {"cov_type": "jackknife", "cluster": ("entity", "time")}, "Name one"),
     "cluster of robust": ("y ~ x", {"cov_type": "robust", "cluster": "group"}, "has no use beside cov_type='robust'"),
     "singular kraay": ("y ~ x + z + p + q", {"cov_type": "driscoll-kraay"}, "4 periods for 4 coefficients"),
@@ -69,6 +96,7 @@ def test_what_the_data_cannot_support_is_refused_by_name(panel, case):
         half=panel.index.get_level_values(0) % 2,
         metres=5000.0,
         none=0.0,
+        constant=panel["z"],
         mixed=["n/a", *map(str, range(len(panel) - 1))],
     )
     with pytest.raises(EstimationError, match=said):
@@ -138,8 +166,27 @@ def test_each_estimator_refuses_what_it_cannot_do(panel, make_panel, case):
 CHOICES = {
     "estimator": (lambda: Spec("y ~ x", "wthin"), "estimator='wthin' is not known. Did you mean 'within'"),
     "convention": (lambda: Spec("y ~ x", convention="Stata"), "convention='Stata' is not known. Did you mean 'stata'"),
-    "effects": (lambda: Spec("y ~ x", effects="entity"), "effects='entity': give a tuple"),
-    "clusters": (lambda: Clustered("entity"), "cluster='entity'"),
+    "no estimator near": (lambda: Spec("y ~ x", "gls"), "Use 'within', 'random', .* 'ivliml', 'ivgmm'"),
+    "a verb": (lambda: Spec("y ~ x", "pooled"), r"Use 'within' with effects=\(\)"),
+    "no estimator": (lambda: Spec("y ~ x", None), "estimator=None is not known"),
+    "no formula": (lambda: Spec(5), "formula=5 is no text"),
+    "a dynamic formula": (lambda: DynamicSpec(None), "formula=None is no text"),
+    "no lags": (lambda: DynamicSpec("y ~ lag(y)", gmm=5), "gmm holds 5"),
+    "no instruments": (lambda: DynamicSpec("y ~ lag(y)", iv=5), "iv=5: give a name"),
+    "no cohort": (lambda: StaggeredSpec("y ~ 1", None), "cohort=None: name the column"),
+    "covariance of arrays": (lambda: Spec("y ~ x", cov_type=np.zeros(2)), "cov_type=.* is not known"),
+    "a staggered formula": (lambda: StaggeredSpec(None, "first"), "formula=None is no text"),
+    "covariance": (lambda: Spec("y ~ x", cov_type=7), "cov_type=7 is not known"),
+    "effects": (lambda: Spec("y ~ x", effects=5), "effects=5: give a name"),
+    "effects of random": (lambda: Spec("y ~ x", "random", ("time",)), r"effects=\('time',\): 'random' absorbs none"),
+    "effects of means": (lambda: Spec("y ~ x", "between", "entity"), "'between' absorbs none. Leave them out"),
+    "times": (lambda: Spec("y ~ x", times=2012), "times=2012: give several numbers"),
+    "clusters": (lambda: Clustered(7), "cluster=7: give a name"),
+    "jackknife": (lambda: Jackknife(("entity",)), r"cluster=\('entity',\): the jackknife .* Name one"),
+    "half a lag": (lambda: DriscollKraay(1.5), "lags=1.5: a number of periods of 0 or more"),
+    "lags of a truth": (lambda: DriscollKraay(True), "lags=True"),
+    "cutoff as text": (lambda: Conley("lat", "lon", "9"), "cutoff='9': a distance in km above 0"),
+    "latitude": (lambda: Conley(31.0, "lon", 9), "latitude=31.0: name a column"),
     "no clusters": (lambda: Clustered(()), "one or two different names"),
     "lags": (lambda: DriscollKraay(-1), "lags=-1: a number of periods of 0 or more"),
     "cutoff": (lambda: Conley("lat", "lon", 0), "cutoff=0: a distance in km above 0"),
@@ -176,11 +223,75 @@ def test_the_bands_of_nothing_and_levels_out_of_range_are_refused(panel):
         found.simultaneous_bands(terms=[])
     with pytest.raises(EstimationError, match=r"'xx' is not a term. Did you mean 'x'"):
         found.simultaneous_bands(terms=["xx"])
+    with pytest.raises(EstimationError, match="terms=3: give a name"):
+        found.wald(3)
+    for level in ("95", None):
+        with pytest.raises(EstimationError, match="must be between 0 and 1"):
+            found.conf_int(level)
+
+
+def test_the_name_of_a_file_is_no_number_of_digits(panel):
+    found = pooled("y ~ x", panel)
+    for call in (found.to_markdown, found.to_latex):
+        for given in ("x.md", -1, 2.5):
+            with pytest.raises(EstimationError, match=r"decimals=.*a whole number of digits is needed"):
+                call(given)
+
+
+def test_one_term_may_be_a_bare_word(panel):
+    found = pooled("y ~ x + z", panel)
+    assert found.wald("constant") == found.wald(["constant"])
+    assert list(found.simultaneous_bands(terms="x").index) == ["x"]
 
 
 def test_what_is_not_a_specification_is_refused(panel):
-    with pytest.raises(EstimationError, match="str is no specification"):
-        estimate("y ~ x", panel)
+    for call in (estimate, coefficients):
+        with pytest.raises(EstimationError, match="str is no specification"):
+            call("y ~ x", panel)
+    for call in (wild_bootstrap, leave_one_out, alternative_errors):
+        for given in ("y ~ x", *([] if call is leave_one_out else [DynamicSpec("y ~ lag(y)")])):
+            with pytest.raises(EstimationError, match=r"is no specification that serves here. Use Spec"):
+                call(given, panel, "x")
+
+
+@pytest.mark.parametrize("given", [None, 5, "zz", [], np.zeros(2)])
+def test_every_verb_refuses_what_is_no_panel(given):
+    calls = (
+        lambda: within("y ~ x", given), lambda: difference_gmm("y ~ lag(y)", given),
+        lambda: event_study("y ~ 1", given, cohort="first"), lambda: group_time_effects("y ~ 1", given, cohort="first"),
+    )  # fmt: skip
+    for call in calls:
+        with pytest.raises(EstimationError, match=r"The panel is a .* Give a pandas.DataFrame"):
+            call()
+
+
+def test_a_specification_is_as_generous_as_the_verbs():
+    spec = Spec("y ~ x", effects=["entity"], cov_type="jackknife", times=np.array([2012, 2013]))
+    assert spec == Spec("y ~ x", "within", ("entity",), Jackknife(), times=(2012, 2013))
+    assert [type(time) for time in spec.times] == [int, int] and hash(spec) == hash(replace(spec))
+    assert Spec("y ~ x", effects="entity").effects == ("entity",)
+    for given in ("clustered", Clustered, Clustered("entity"), Clustered(["entity"]), None):
+        assert Spec("y ~ x", cov_type=given).cov_type == Clustered(("entity",))
+    assert Clustered("city").by == ("city",) and DynamicSpec("y ~ lag(y)", cov_type="unadjusted").words
+    assert as_covariance(Jackknife, "city") == Jackknife("city")
+    assert DriscollKraay(np.int64(2)) == DriscollKraay(2)
+
+
+VERBS = {
+    "within": within, "poisson": poisson, "iv2sls": iv, "random": random_effects, "between": between,
+    "correlated_random": correlated_random_effects, "first_difference": first_difference,
+}
+
+
+@pytest.mark.parametrize("estimator", VERBS)
+def test_verb_and_specification_have_the_same_defaults(panel, estimator):
+    formula = "v ~ z + [w ~ p]" if estimator == "iv2sls" else "count ~ x"
+    assert VERBS[estimator](formula, panel).spec == Spec(formula, estimator)
+
+
+def test_with_effects_a_column_may_be_called_constant(panel):
+    found = within("y ~ constant", panel.assign(constant=panel["x"]))
+    assert found.params["constant"] == within("y ~ x", panel).params["x"]
 
 
 @pytest.mark.parametrize("column", ["y", "x"])

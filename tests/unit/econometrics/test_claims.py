@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -67,6 +69,26 @@ def test_the_smallest_detectable_effect_is_found_with_the_stated_power():
         (one,) = judge_claims([claim()], {"provinces": made(found.detectable, seed=1000 + seed)})
         hits += one.verdict == "as stated"
     assert 65 <= hits <= 92  # 80 of 100, with three binomial standard errors
+
+
+def test_a_claim_that_cannot_be_judged_is_refused_by_name():
+    panels = {"provinces": made(0.5)}
+    for changes, said in (
+        ({"sign": "positive"}, "sign='positive' is not known"),
+        ({"yardstick": "nothing"}, "yardstick='nothing' is not known"),
+        ({"yardstick": "placebo"}, "draws counties anew, and the panel is 'provinces'"),
+        ({"spec": "y ~ x"}, "str is no specification"),
+    ):
+        with pytest.raises(EstimationError, match=said):
+            replace(claim(), **changes)
+    for claims, said in (
+        ([replace(claim(), panel="province")], "'c': there is no panel 'province'. Did you mean 'provinces'"),
+        ([replace(claim(), panel="counties", yardstick="placebo")], "there is no panel 'counties'"),
+        ([replace(claim(), term="xx")], "'xx' is not a term. Did you mean 'x'"),
+        ([claim(), claim()], "Two claims are called 'c'"),
+    ):
+        with pytest.raises(EstimationError, match=said):
+            judge_claims(claims, panels)
 
 
 @pytest.fixture(scope="module")

@@ -282,9 +282,12 @@ def test_wald_tests_are_f_or_chi_squared_and_refuse_what_has_no_inverse(panel):
     assert_allclose([test.statistic, test.p_value], [statistic / 2, stats.f.sf(statistic / 2, 2, found.df)], rtol=1e-10)
     chi2 = replace(found, df=None).wald(["x", "z"])
     assert_allclose([chi2.statistic, chi2.p_value], [statistic, stats.chi2.sf(statistic, 2)], rtol=1e-10)
-    for terms, said in ((["x", "x"], "singular"), ([], "no coefficient to test"), (["zz"], "'zz' is not a term")):
+    with pytest.raises(EstimationError, match="the covariance of 2 coefficients is singular"):
+        replace(found, cov=0 * found.cov + 1).wald()
+    refused = {"x x": "tuple of different names", "": "no coefficient to test", "zz": "'zz' is not a term"}
+    for terms, said in refused.items():
         with pytest.raises(EstimationError, match=said):
-            found.wald(terms)
+            found.wald(terms.split())
 
 
 def test_a_cluster_setting_without_use_is_refused(panel):

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from villageflow.econometrics import Spec, cross_section_dependence, estimate, pooled, within
+from villageflow.econometrics import Diagnostic, Spec, cross_section_dependence, estimate, pooled, within
 from villageflow.errors import EstimationError
 
 
@@ -39,6 +39,7 @@ def test_the_statistic_equals_a_loop_over_pairs_by_their_common_periods(make_pan
     assert_allclose(test.statistic, by_pairs(table), rtol=1e-10)
     assert_allclose(test.p_value, 2 * stats.norm.sf(abs(test.statistic)), rtol=1e-12)
     assert test.name == "CD" and test.distribution == "N(0, 1)" and "no dependence" in test.says
+    assert f"p = {test.p_value:.4g} (H0: no dependence" in str(test)
 
 
 def test_time_effects_bring_random_signs(make_panel):
@@ -53,7 +54,7 @@ def test_time_effects_bring_random_signs(make_panel):
 
 def test_only_effects_that_were_absorbed_count(panel):
     random = estimate(Spec("y ~ x + z", "random"), panel)
-    assert random.spec.effects == ("entity", "time") and cross_section_dependence(random).name == "CD"
+    assert random.spec.absorbed == () and cross_section_dependence(random).name == "CD"
 
 
 @pytest.mark.parametrize("effects", [("entity",), ("entity", "time")])
@@ -85,3 +86,9 @@ def test_short_panels_and_estimates_without_residuals_are_refused(panel):
 
     with pytest.raises(EstimationError, match="keeps no residuals"):
         cross_section_dependence(replace(pooled("y ~ x", panel), residuals=None))
+
+
+def test_a_measure_without_a_p_value_has_no_null():
+    assert str(Diagnostic("theta", 0.5, says="share taken out")) == "0.5 (share taken out)"
+    assert str(Diagnostic("Wald", 2.0, "F(1, 9)", 0.2, "x = 0")) == "2, F(1, 9), p = 0.2 (H0: x = 0)"
+    assert str(Diagnostic("Wald", 2.0, "F(1, 9)", 0.2)) == "2, F(1, 9), p = 0.2"

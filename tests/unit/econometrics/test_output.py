@@ -100,3 +100,13 @@ def test_small_errors_get_more_digits_and_small_p_values_a_bound(panel):
     assert "<0.0001" in found.summary()
     large = within("y ~ x + z", panel.assign(y=1e6 * panel["y"]))
     assert large.to_markdown(2).splitlines()[2].split("|")[2].strip() == f"{large.params['x']:.2f}"
+
+
+def test_an_exact_fit_and_large_figures_are_in_scientific_notation(panel):
+    exact = within("y ~ x", panel.assign(y=2 * panel["x"] + panel["flat"]))
+    row = [cell.strip() for cell in exact.to_markdown().splitlines()[2].split("|")[1:-1]]
+    assert all(len(cell) <= 11 for cell in row) and row[1] == "2.0000e+00"
+    assert "e+" in row[3] and float(row[3]) == pytest.approx(exact.statistics["x"], rel=1e-4)
+    large = within("y ~ x", panel.assign(y=1e9 * panel["y"]))
+    cell = large.to_markdown().splitlines()[2].split("|")[2].strip()
+    assert "e+0" in cell and float(cell) == pytest.approx(large.params["x"], rel=1e-4)

@@ -58,6 +58,22 @@ def test_what_the_data_do_not_support_is_listed_with_its_reason(panel):
     assert refused["refused"].str.contains("fixed").all()
 
 
+def test_a_term_or_entity_that_is_not_there_is_listed_with_its_name(panel):
+    samples = {"all": Restriction(), "without e33": Restriction(without="e33")}
+    asked = choices(formulas={"good": ("y ~ x", "x"), "bad": ("y ~ x", "zz")}, samples=samples)
+    refused = specification_curve(asked, panel).set_index(["formula", "sample"])["refused"]
+    assert refused["good", "all"].isna().all()
+    assert refused["bad", "all"].str.contains("'zz' is not a term").all()
+    assert refused["good", "without e33"].str.contains("'e33' is not an entity of the panel. Did you mean 'e3'").all()
+
+
+def test_choices_that_are_no_choices_are_refused():
+    with pytest.raises(EstimationError, match=r"formulas\['plain'\] is 'y ~ x'. Write a pair"):
+        choices(formulas={"plain": "y ~ x"})
+    with pytest.raises(EstimationError, match=r"samples\['all'\] is \(\). Write Restriction"):
+        choices(samples={"all": ()})
+
+
 def test_leaving_out_an_entity_is_the_regression_without_it(panel):
     spec = Spec("y ~ x")
     table = leave_one_out(spec, panel, "x")
@@ -66,8 +82,11 @@ def test_leaving_out_an_entity_is_the_regression_without_it(panel):
         assert_allclose(table.loc[entity, "estimate"], within("y ~ x", panel.drop(entity, level=0)).params["x"])
     by_region = leave_one_out(spec, panel, "x", by="region")
     assert_allclose(by_region.loc["1", "estimate"], within("y ~ x", panel[panel["region"] != "1"]).params["x"])
+    assert table.dtypes[["nobs", "n_entities"]].astype(str).tolist() == ["int64", "int64"]
     with pytest.raises(EstimationError, match="'w' is not a term"):
         leave_one_out(spec, panel, "w")
+    with pytest.raises(EstimationError, match=r"by='regoin' is neither 'entity' nor a column. Did you mean 'region'"):
+        leave_one_out(spec, panel, "x", by="regoin")
 
 
 def test_other_errors_are_of_the_same_coefficient(panel):
@@ -77,3 +96,12 @@ def test_other_errors_are_of_the_same_coefficient(panel):
     assert_allclose(clustered["std_error"], within("y ~ x", panel).std_errors["x"])
     wild = table[table.index.str.startswith("wild")].iloc[0]
     assert np.isnan(wild["std_error"]) and wild["lower"] < 0.4 < wild["upper"]
+    with pytest.raises(EstimationError, match=r"'w' is not a term. Known names: 'x'"):
+        alternative_errors(Spec("y ~ x"), panel, "w")
+    with pytest.raises(EstimationError, match="'w' is not in the panel"):
+        alternative_errors(Spec("y ~ w", "poisson"), panel, "w")
+    by_region = alternative_errors(Spec("y ~ x", cov_type=Jackknife("region")), panel, "x", n_draws=199)
+    assert any("clustered by region, jackknife" in name for name in by_region.index)
+    by_time = alternative_errors(Spec("y ~ x", cov_type="clustered"), panel, "x", n_draws=199)
+    assert list(by_time.index) == list(table.index)
+    assert len(alternative_errors(Spec("y ~ x", cov_type=Clustered("time")), panel, "x", n_draws=199)) == 6

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
-from villageflow.econometrics import within
-from villageflow.econometrics.stored import pick_estimate, read_estimates, sample_hash, store, write_estimates
+from villageflow.datasets import build
+from villageflow.econometrics import (
+    Clustered,
+    Conley,
+    DynamicSpec,
+    Instruments,
+    Spec,
+    StaggeredSpec,
+    coefficients,
+    estimate,
+    pick_estimate,
+    read_estimates,
+    spec_of,
+    store,
+    within,
+    write_estimates,
+)
+from villageflow.econometrics.hypotheses import claim_panels
+from villageflow.econometrics.stored import sample_hash
+from villageflow.econometrics.studies import STUDIES
 from villageflow.errors import EstimationError
 
 
@@ -75,3 +95,49 @@ def test_two_estimates_of_one_name_are_refused(panel, tmp_path):
     with pytest.raises(EstimationError, match="'a'"):
         write_estimates(tmp_path / "x.json", [row, row])
     assert json.dumps(row, allow_nan=False)
+
+
+def test_what_did_not_go_through_store_is_refused(panel, tmp_path):
+    found = within("y ~ x", panel)
+    for given in ([found], found, [{"params": []}]):
+        with pytest.raises(EstimationError, match=r"cannot be written. Use store\(name, recipe, estimate, panel\)"):
+            write_estimates(tmp_path / "x.json", given)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Spec("y ~ x", "first_difference", cov_type=Conley("other", "x", 50, lags=1), times=(2011, 2012)),
+        Spec("y ~ x", effects=(), cov_type="robust", convention="stata"),
+        DynamicSpec("y ~ lag(y) + x", gmm=(Instruments("y", 2, 3),), iv=("x",), collapse=True),
+        StaggeredSpec("y ~ 1", "first", control="not_yet", cov_type=Clustered("group")),
+    ],
+)
+def test_a_specification_comes_back(panel, tmp_path, spec):
+    stored = replace(within("y ~ x", panel), spec=spec)
+    panel = panel.assign(first=np.nan)
+    write_estimates(str(tmp_path / "x.json"), [store("a", "mine", stored, panel)])
+    read = read_estimates(tmp_path / "x.json")["a"]
+    assert spec_of(read) == spec
+    with pytest.raises(EstimationError, match="specification of 'a' is damaged"):
+        spec_of(replace(read, spec={**read.spec, "errors": "Bootstrapped"}))
+
+
+def test_every_stored_estimate_is_found_again_on_the_panels_that_its_docstring_names():
+    panels = claim_panels()
+    kept = read_estimates(Path(__file__).parents[3] / "results" / "estimates.json")
+    assert len(kept) > 30
+    for name, stored in kept.items():
+        found = estimate(spec_of(stored), panels[stored.panel])
+        assert list(found.params.index) == list(stored.params.index), name
+        assert_allclose(found.params, stored.params, rtol=1e-7, err_msg=name)
+        assert_allclose(found.cov, stored.cov, rtol=1e-7, atol=1e-14, err_msg=name)
+        assert sample_hash(found, panels[stored.panel]) == stored.sample_hash, name
+
+
+def test_estimates_of_a_study_need_no_more_than_its_own_panel():
+    kept = read_estimates(Path(__file__).parents[3] / "results" / "estimates.json")
+    for name, stored in kept.items():
+        if "/" in name:
+            panel = STUDIES[name.split("/")[0]].prepare(build(stored.panel))
+            assert_allclose(coefficients(spec_of(stored), panel), stored.params, rtol=1e-7, err_msg=name)

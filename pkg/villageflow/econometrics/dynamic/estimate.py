@@ -12,9 +12,9 @@ from scipy import stats
 from villageflow.datasets.terms import columns_of, parse_formula
 from villageflow.econometrics.dynamic.gmm import Solution, level_instruments, serial_correlation, solve
 from villageflow.econometrics.dynamic.sample import DynamicSample, draw_dynamic_sample
-from villageflow.econometrics.dynamic.spec import DynamicSpec, Instruments
+from villageflow.econometrics.dynamic.spec import DynamicSpec, Instruments, as_lags
 from villageflow.econometrics.estimate import Diagnostic, Estimate
-from villageflow.econometrics.spec import Clustered, CovarianceLike, Unadjusted, as_covariance
+from villageflow.econometrics.spec import Clustered, CovarianceLike, Unadjusted, as_covariance, as_names
 from villageflow.errors import EstimationError
 
 __all__ = ["DynamicSpec", "Instruments", "difference_gmm", "dynamic_estimate", "system_gmm"]
@@ -65,7 +65,7 @@ def difference_gmm(
     Arellano and Bond (1991); Windmeijer (2005).
     """
     cov = as_covariance(cov_type)
-    spec = DynamicSpec(formula, _lags(gmm), _names(iv), False, collapse, steps, time_effects, cov)
+    spec = DynamicSpec(formula, as_lags(gmm), _names(iv), False, collapse, steps, time_effects, cov)
     return dynamic_estimate(spec, panel)
 
 
@@ -92,16 +92,12 @@ def system_gmm(
     correlated with it at all, as they serve in the level equation as they are.
     """
     cov = as_covariance(cov_type)
-    spec = DynamicSpec(formula, _lags(gmm), _names(iv), True, collapse, steps, time_effects, cov)
+    spec = DynamicSpec(formula, as_lags(gmm), _names(iv), True, collapse, steps, time_effects, cov)
     return dynamic_estimate(spec, panel)
 
 
-def _lags(gmm: Iterable[Instruments] | Instruments) -> tuple[Instruments, ...]:
-    return (gmm,) if isinstance(gmm, Instruments) else tuple(gmm)
-
-
 def _names(iv: Iterable[str] | None) -> tuple[str, ...] | None:
-    return (iv,) if isinstance(iv, str) else None if iv is None else tuple(iv)
+    return None if iv is None else as_names("iv", iv)
 
 
 def dynamic_estimate(spec: DynamicSpec, panel: pd.DataFrame) -> Estimate:

@@ -14,6 +14,7 @@ from villageflow.econometrics.dynamic import gmm
 from villageflow.econometrics.dynamic.gmm import Array, Mask, Stack
 from villageflow.econometrics.dynamic.spec import DynamicSpec
 from villageflow.econometrics.estimate import Dropped
+from villageflow.econometrics.sample import check_frame
 from villageflow.errors import EstimationError
 
 Series: TypeAlias = "pd.Series[Any]"
@@ -113,6 +114,7 @@ def draw_dynamic_sample(spec: DynamicSpec, panel: pd.DataFrame) -> DynamicSample
     EstimationError
         As `villageflow.econometrics.dynamic.difference_gmm`.
     """
+    check_frame(panel)
     formula = parse_formula(spec.formula)
     grid = _grid(formula.outcome, panel)
     y = grid.values(formula.outcome)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from villageflow.datasets.terms import columns_of, parse_formula
-from villageflow.econometrics.spec import CONVENTIONS, Clustered, Convention, Covariance, Unadjusted
-from villageflow.errors import EstimationError, did_you_mean
+from villageflow.econometrics.spec import (
+    CONVENTIONS,
+    Clustered,
+    Convention,
+    Covariance,
+    Unadjusted,
+    as_covariance,
+    as_names,
+    as_times,
+    check_choice,
+    check_formula,
+)
+from villageflow.errors import EstimationError
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,14 @@ class Instruments:
 
     def __str__(self) -> str:
         return f"{self.variable}, lags {self.first} to {'all' if self.last is None else self.last}"
+
+
+def as_lags(gmm: Any) -> tuple[Instruments, ...]:
+    """Lags of one term or several as a tuple."""
+    lags = tuple(gmm) if isinstance(gmm, Iterable) and not isinstance(gmm, str) else (gmm,)
+    if wrong := [item for item in lags if not isinstance(item, Instruments)]:
+        raise EstimationError(f"gmm holds {wrong[0]!r}. Write Instruments('n', first=2, last=4) for lags of n.")
+    return lags
 
 
 @dataclass(frozen=True)
@@ -80,21 +100,22 @@ class DynamicSpec:
     times: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        check_formula(self.formula)
+        object.__setattr__(self, "cov_type", as_covariance(self.cov_type))
+        object.__setattr__(self, "times", as_times(self.times))
+        object.__setattr__(self, "gmm", as_lags(self.gmm))
+        object.__setattr__(self, "iv", None if self.iv is None else as_names("iv", self.iv))
         if self.steps not in (1, 2):
             raise EstimationError(f"steps={self.steps!r}: GMM has one step or two. Write 1 or 2.")
         if self.cov_type not in (Clustered(), Unadjusted()):
             raise EstimationError(f"cov_type={self.cov_type!r} is not defined for {self.words}. Use 'clustered' (by "
                                   "entity; Windmeijer's correction after two steps) or 'unadjusted'.")
-        if self.convention not in CONVENTIONS:
-            known = did_you_mean(self.convention, CONVENTIONS)
-            raise EstimationError(f"convention={self.convention!r} is not known. {known}")
+        check_choice("convention", self.convention, CONVENTIONS)
         formula = parse_formula(self.formula)
         if formula.endogenous:
             raise EstimationError(f"Formula {self.formula!r} has a bracket. Name instruments in gmm and iv instead.")
         if not formula.regressors:
             raise EstimationError(f"Formula {self.formula!r} has no regressor. Such as 'y ~ lag(y) + x'.")
-        if wrong := [item for item in self.gmm if not isinstance(item, Instruments)]:
-            raise EstimationError(f"gmm holds {wrong[0]!r}. Write Instruments('n', first=2, last=4) for lags of n.")
 
     @property
     def words(self) -> str:

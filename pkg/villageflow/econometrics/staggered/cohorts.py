@@ -12,7 +12,7 @@ import pandas as pd
 
 from villageflow.datasets.terms import evaluate, parse_formula
 from villageflow.econometrics.estimate import Dropped
-from villageflow.econometrics.sample import demean
+from villageflow.econometrics.sample import check_frame, demean
 from villageflow.econometrics.staggered.spec import StaggeredSpec
 from villageflow.errors import EstimationError, did_you_mean
 
@@ -103,6 +103,7 @@ def draw_cohorts(spec: StaggeredSpec, panel: pd.DataFrame) -> Cohorts:
     formula = parse_formula(spec.formula)
     if formula.endogenous:
         raise EstimationError(f"{spec.formula}: a staggered treatment takes no instruments. Leave out the bracket.")
+    check_frame(panel)
     names = (formula.outcome, *formula.regressors)
     table = np.column_stack([evaluate(name, panel).to_numpy() for name in names])
     for name, column in zip(names, table.T, strict=True):

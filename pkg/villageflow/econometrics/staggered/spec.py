@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from villageflow.econometrics.spec import CONVENTIONS, Clustered, Convention
-from villageflow.errors import EstimationError, did_you_mean
+from villageflow.econometrics.spec import CONVENTIONS, Clustered, Convention, as_times, check_choice, check_formula
+from villageflow.errors import EstimationError
 
 Method = Literal["group_time", "interaction_weighted", "imputation"]
 Aggregation = Literal["dynamic", "group", "calendar", "simple", "dynamic_overall", "group_overall", "calendar_overall"]
@@ -101,10 +101,12 @@ class StaggeredSpec:
     times: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        check_formula(self.formula)
+        if not isinstance(self.cohort, str):
+            raise EstimationError(f"cohort={self.cohort!r}: name the column with the first treated time.")
+        object.__setattr__(self, "times", as_times(self.times))
         for name, known in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in known:
-                raise EstimationError(f"{name}={value!r} is not known. {did_you_mean(str(value), known)}")
+            check_choice(name, getattr(self, name), known)
         if isinstance(self.anticipation, bool) or not isinstance(self.anticipation, int) or self.anticipation < 0:
             raise EstimationError(f"anticipation={self.anticipation!r} must be a whole number of periods from 0.")
         by = self.cov_type.by if isinstance(self.cov_type, Clustered) else ()
