@@ -1,8 +1,8 @@
 """Coverage of intervals of a fitted growth rate: a logistic stock in 30 villages, errors dependent within each.
 
 Design: 12 years, growth 0.6 a year, initial share 0.08, a level of its own for each village (standard deviation 1 in
-logs), errors that are an autoregression (0.7) with standard deviation 0.15. Growth and initial share are fitted with the
-level of each village taken out.
+logs), errors that are an autoregression (0.7) with standard deviation 0.15. Growth and initial share are fitted with
+the level of each village taken out.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ def test_the_event_figure_draws_every_path_with_bands_wider_than_intervals(panel
     for band, interval in zip(bands, intervals, strict=True):
         assert np.ptp(band[:, 1]) > np.ptp(interval[:, 1])
     years = panels["provinces"][panels["provinces"].index.get_level_values(1).isin(range(2011, 2017))]
-    numbers = estimates.event_numbers(paths, bacon_decomposition("ln(rural_population) ~ 1", years, cohort="first_listed"))
+    comparisons = bacon_decomposition("ln(rural_population) ~ 1", years, cohort="first_listed")
+    numbers = estimates.event_numbers(paths, comparisons)
     assert 0 < numbers["event.forbidden_weight"] < 1
     assert numbers["event.group-time.overall"] == path.diagnostics["overall"].statistic
 

@@ -152,7 +152,9 @@ BAD = {
     "a blank source": ({"measurements": rows(source_id="")}, "no source_id"),
     "a missing column": ({"measurements": rows().drop(columns="entity")}, "no column 'entity'"),
     "an unknown column": ({"measurements": rows().assign(weight=2.0)}, "unknown column 'weight'"),
-    "an effect of one entity": ({"parameters": parameters(effect=["random", "shared", "shared"])}, "there is one entity"),
+    "an effect of one entity": (
+        {"parameters": parameters(effect=["random", "shared", "shared"])}, "there is one entity",
+    ),
     "a net flow without start": (net(rows(observable=["stores", "stores", "added"])), "needs a from_time"),
     "a start after its end": (
         net(rows(observable=["stores", "stores", "added"]), from_time=[np.nan, np.nan, 13.0]), "needs a from_time",
