@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from villageflow.calibrate.indirect import indirect_inference
     from villageflow.calibrate.likelihood import Observable
     from villageflow.calibrate.moments import Auxiliary
+    from villageflow.calibrate.posterior import sample_posterior
     from villageflow.calibrate.problem import Problem
     from villageflow.calibrate.profile import profile
     from villageflow.calibrate.randomeffects import fit_random_effects
@@ -62,6 +63,7 @@ _HOME = {
     "profile": "villageflow.calibrate.profile",
     "read_model": "villageflow.library",
     "read_panel": "villageflow.datasets",
+    "sample_posterior": "villageflow.calibrate.posterior",
     "save_program": "villageflow.program.store",
     "simulate": "villageflow.ensemble.simulate",
     "step_check": "villageflow.analysis.step",
@@ -103,6 +105,7 @@ __all__ = [
     "profile",
     "read_model",
     "read_panel",
+    "sample_posterior",
     "save_program",
     "simulate",
     "step_check",
