@@ -166,7 +166,8 @@ def task_claims(
     source: str = code("villageflow.econometrics.hypotheses", "villageflow.report.estimates"),
     stored: Annotated[Path, Product] = BLD / "estimates.json",
     written: Annotated[tuple[Path, ...], Product] = _exhibits(
-        "tables/claims_primary.md", "tables/claims_other.md", "tables/squeeze_bounds.md", "tables/needed.md"
+        "tables/claims_primary.md", "tables/claims_other.md", "tables/squeeze_bounds.md", "tables/needed.md",
+        "tables/specifications.md",
     ),
     found: Annotated[Path, Product] = _numbers("claims"),
 ) -> None:
@@ -178,6 +179,7 @@ def task_claims(
     written[1].write_text(estimates.claims_table(findings, primary=False), encoding="utf-8")
     written[2].write_text(estimates.bounds_table(bounds), encoding="utf-8")
     written[3].write_text(estimates.needs_table(hypotheses.questions("not answerable")), encoding="utf-8")
+    written[4].write_text(estimates.specifications_table(findings), encoding="utf-8")
     kept = estimates.stored_estimates(findings, panels)
     write_estimates(stored, kept)
     hashes = {f"claims.sample_hash.{row['name']}": str(row["sample_hash"]) for row in kept}

@@ -44,6 +44,14 @@ def test_the_table_of_claims_has_a_row_for_each_and_says_how_it_ended(findings):
     assert "<0.001" in table[2 + [found.claim.name for found in findings].index("growth_falls")]
 
 
+def test_every_claim_states_its_specification_what_it_informs_and_its_caution(findings):
+    rows = estimates.specifications_table(findings).splitlines()[2:]
+    for row, found in zip(rows, findings, strict=True):
+        claim = found.claim
+        assert f"`{claim.spec.formula}`" in row and claim.spec.words in row
+        assert claim.informs in row and claim.caution in row
+
+
 def test_numbers_of_claims_count_verdicts(findings):
     numbers = estimates.claims_numbers(findings)
     found = {verdict: sum(one.verdict == verdict for one in findings) for verdict in {one.verdict for one in findings}}

@@ -25,14 +25,13 @@ WEAK_BIAS = 0.1
 class _Columns:
     """Columns of which the effects are taken out: outcome, all regressors, exogenous regressors, instruments.
 
-    ``raw_x`` and ``raw_z`` are all regressors, and all exogenous columns, as they were before.
+    ``raw_z`` are all exogenous columns, instruments included, as they were before.
     """
 
     y: Array
     x: Array
     exogenous: Array
     z: Array
-    raw_x: Array
     raw_z: Array
 
     @property
@@ -179,7 +178,7 @@ def _take_out(sample: Sample) -> _Columns:
     inner = demean(np.column_stack([sample.y, sample.x, sample.z]), sample.effects)
     k, exogenous = sample.x.shape[1], sample.x.shape[1] - sample.n_endogenous
     return _Columns(
-        inner[:, 0], inner[:, 1 : k + 1], inner[:, 1 : exogenous + 1], inner[:, k + 1 :], sample.x,
+        inner[:, 0], inner[:, 1 : k + 1], inner[:, 1 : exogenous + 1], inner[:, k + 1 :],
         np.hstack([sample.x[:, :exogenous], sample.z]),
     )  # fmt: skip
 

@@ -127,6 +127,22 @@ def claims_table(findings: tuple[Finding, ...], *, primary: bool | None = None) 
     return markdown_table(shown, dict.fromkeys(("estimate", "from", "to", "p", "detectable", "n"), ""), label="")
 
 
+def specifications_table(findings: tuple[Finding, ...]) -> str:
+    """What stands behind each claim, as Markdown: specification, method, parameter that it informs, caution."""
+    claims = [found.claim for found in findings]
+    methods = [found.method.removesuffix(", linearmodels convention") for found in findings]
+    shown = pd.DataFrame({
+        "specification": [
+            f"`{claim.spec.formula}`; {claim.spec.words}; {method}" for claim, method in zip(claims, methods)
+        ],
+        "informs, and caution": [
+            claim.informs + (f". Caution: {claim.caution}" if claim.caution else "") for claim in claims
+        ],
+    })
+    shown.index = pd.Index([f"{claim.hypothesis}: {claim.name.replace('_', ' ')}" for claim in claims])
+    return markdown_table(shown, {}, label="claim")
+
+
 def claims_numbers(findings: tuple[Finding, ...]) -> dict[str, Scalar]:
     """Every figure of the findings as ``claims.<name>.<figure>``, and how many of each verdict."""
     table = findings_table(findings)
@@ -209,6 +225,7 @@ def stored_estimates(
             primary=found.claim.primary, informs=found.claim.informs, value=found.value, yardstick=found.yardstick,
             lower=found.lower, upper=found.upper, p_value=found.p_value, adjusted=found.adjusted, method=found.method,
             verdict=found.verdict,
+            caution=found.claim.caution,
         )
         for found in findings
     ]  # fmt: skip

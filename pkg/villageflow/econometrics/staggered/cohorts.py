@@ -12,14 +12,13 @@ import pandas as pd
 
 from villageflow.datasets.terms import evaluate, parse_formula
 from villageflow.econometrics.estimate import Dropped
-from villageflow.econometrics.sample import check_frame, demean
+from villageflow.econometrics.sample import FEW_CLUSTERS, check_frame, demean
 from villageflow.econometrics.staggered.spec import StaggeredSpec
 from villageflow.errors import EstimationError, did_you_mean
 
 Array: TypeAlias = "npt.NDArray[np.float64]"
 Codes: TypeAlias = "npt.NDArray[np.intp]"
 Mask: TypeAlias = "npt.NDArray[np.bool_]"
-FEW_CLUSTERS = 40
 FEW_IN_COHORT = 5
 _TOLERANCE = 1e-9
 
