@@ -1,8 +1,8 @@
 """Maximisation on the unit box: many starts in lockstep, every batch one call of the objective.
 
-Damped Newton ascent: central differences give gradient and Hessian, the Hessian's eigenvalues are taken as curvatures
-by size, and several dampings are tried at once. The best end is polished with steps that fit the curvature, so that the
-optimum repeats to many digits.
+Damped Newton ascent: gradient and Hessian come from the objective's own slopes where it has them, else from central
+differences; the Hessian's eigenvalues are taken as curvatures by size, and several dampings are tried at once. The best
+end is polished with steps that fit the curvature, so that the optimum repeats to many digits.
 
 References
 ----------
@@ -23,6 +23,10 @@ from villageflow.calibrate.scales import Floats
 from villageflow.errors import CalibrationError
 
 Objective = Callable[[Floats], Floats]
+Derivatives = Callable[[Floats], tuple[Floats, Floats]]
+"""(n, p) points to exact gradients (n, p) and approximate Hessians (n, p, p)."""
+OnRound = Callable[[int, int, float], None]
+"""Called after each round with its number, the number of searches still under way and the best objective."""
 
 _STEP: Final = 1e-3
 _SHORTEST: Final = 1e-5
@@ -70,7 +74,17 @@ class Optimum:
         return float(np.mean(self.ends >= self.value - NEAR))
 
 
-def maximise(objective: Objective, size: int, *, starts: int, seed: int) -> Optimum:
+def maximise(
+    objective: Objective,
+    size: int,
+    *,
+    starts: int,
+    seed: int,
+    given: Floats | None = None,
+    slopes: Derivatives | None = None,
+    exact: bool = False,
+    progress: OnRound | None = None,
+) -> Optimum:
     """Maximise an objective on the unit box.
 
     Parameters
@@ -83,6 +97,14 @@ def maximise(objective: Objective, size: int, *, starts: int, seed: int) -> Opti
         Latin hypercube starts.
     seed : int
         Of the starts; nothing else is random.
+    given : (k, size) array, optional
+        Further starts, before the others.
+    slopes : callable, optional
+        Derivatives that guide the search in place of differences of the objective.
+    exact : bool
+        Whether the gradients of `slopes` are those of the objective everywhere; then the end is polished with them.
+    progress : callable, optional
+        Called after every round.
 
     Returns
     -------
@@ -94,33 +116,41 @@ def maximise(objective: Objective, size: int, *, starts: int, seed: int) -> Opti
         If the objective is minus infinity at every start.
     """
     points = qmc.LatinHypercube(d=size, rng=np.random.default_rng(seed)).random(starts)
+    if given is not None:
+        points = np.vstack([given, points])
     values = objective(points)
     if not np.isfinite(values).any():
         raise CalibrationError(
-            f"the likelihood is zero at all {starts} starts: the model cannot give the measurements within the bounds"
+            f"the likelihood is zero at all {len(points)} starts: the model cannot give the measurements within the "
+            "bounds"
         )
     active, steps = np.isfinite(values), np.full(points.shape, _STEP)
-    for _ in range(_MAX_ROUNDS):
+    for number in range(1, _MAX_ROUNDS + 1):
         at = np.flatnonzero(active)
         if not len(at):
             break
-        points[at], better, steps[at] = newton_round(objective, points[at], values[at], steps[at])
+        points[at], better, steps[at] = newton_round(objective, points[at], values[at], steps[at], slopes)
         active[at] = better > values[at] + _GAIN
         values[at] = np.maximum(better, values[at])
+        if progress is not None:
+            progress(number, int(active.sum()), float(values.max()))
     best = int(np.argmax(values))
-    unit, value, gradient, hessian, converged = _polish(objective, points[best], float(values[best]))
+    polished = _polish(_Surface(objective, slopes if exact else None), points[best], float(values[best]))
+    unit, value, gradient, hessian, converged = polished
     values[best] = max(value, values[best])
     return Optimum(unit, value, gradient, hessian, _held(unit, gradient), values, converged)
 
 
-def newton_round(objective: Objective, points: Floats, values: Floats, steps: Floats) -> tuple[Floats, Floats, Floats]:
+def newton_round(
+    objective: Objective, points: Floats, values: Floats, steps: Floats, slopes: Derivatives | None = None
+) -> tuple[Floats, Floats, Floats]:
     """One Newton round for every start: its best candidate, the value there, and the next difference steps.
 
     A step is a tenth of the distance over which the objective bends by one half along its axis, so that a narrow ridge
     is seen as one.
     """
     size = points.shape[1]
-    gradients, hessians = differences(objective, points, steps)
+    gradients, hessians = differences(objective, points, steps) if slopes is None else slopes(points)
     fitting = _fitting(hessians)
     candidates = np.repeat(points[:, None, :], len(_DAMPING), axis=1)
     for i, (point, gradient, hessian) in enumerate(zip(points, gradients, hessians, strict=True)):
@@ -195,71 +225,100 @@ def _held(unit: Floats, gradient: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray(held, dtype=bool)
 
 
-def _polish(objective: Objective, unit: Floats, value: float) -> tuple[Floats, float, Floats, Floats, bool]:
+@dataclass(frozen=True)
+class _Surface:
+    """An objective near its maximum, with exact slopes if it has them."""
+
+    value: Objective
+    slopes: Derivatives | None
+
+    def over(self, unit: Floats, free: npt.NDArray[np.intp]) -> _Surface:
+        """The objective over some coordinates, the others held."""
+
+        def whole(points: Floats) -> Floats:
+            result = np.repeat(unit[None, :], len(points), axis=0)
+            result[:, free] = points
+            return result
+
+        def slopes(points: Floats) -> tuple[Floats, Floats]:
+            assert self.slopes is not None
+            gradients, hessians = self.slopes(whole(points))
+            return gradients[:, free], hessians[:, free][:, :, free]
+
+        return _Surface(lambda points: self.value(whole(points)), None if self.slopes is None else slopes)
+
+    def hessian(self, point: Floats, steps: Floats) -> Floats:
+        """Differences of exact gradients, or second differences of the objective."""
+        if self.slopes is None:
+            return np.asarray(differences(self.value, point[None, :], steps[None, :])[1][0])
+        centre, axes = np.clip(point, steps, 1 - steps), np.diag(steps)
+        gradients = self.slopes(np.vstack([centre + axes, centre - axes]))[0]
+        rows = (gradients[:len(point)] - gradients[len(point):]) / (2 * steps[:, None])
+        return np.asarray((rows + rows.T) / 2)
+
+    def gradient(self, point: Floats, steps: Floats) -> Floats:
+        """Exact, or fourth-order central differences; two steps within the box's edge these are taken inside it."""
+        if self.slopes is not None:
+            return np.asarray(self.slopes(point[None, :])[0][0])
+        centre = np.clip(point, 2 * steps, 1 - 2 * steps)
+        axes = np.diag(steps)
+        batch = np.vstack([centre + axes, centre - axes, centre + 2 * axes, centre - 2 * axes])
+        value = self.value(batch).reshape(4, -1)
+        return np.asarray((8 * (value[0] - value[1]) - (value[2] - value[3])) / (12 * steps))
+
+
+def _polish(surface: _Surface, unit: Floats, value: float) -> tuple[Floats, float, Floats, Floats, bool]:
     """Newton's method over what no bound holds, then the derivatives at the end.
 
     The Hessian of a held parameter is NaN and its gradient is one-sided.
     """
-    steps = np.full((1, len(unit)), 0.1 * _STEP)
+    steps = np.full(len(unit), 0.1 * _STEP)
     for _ in range(2):
-        gradients, hessians = differences(objective, unit[None, :], steps)
-        gradient, steps = gradients[0], _fitting(hessians)
+        gradients, hessians = differences(surface.value, unit[None, :], steps[None, :])
+        gradient, steps = gradients[0], _fitting(hessians)[0]
     held = _held(unit, gradient)
     unit = np.where(held, np.round(unit), unit)
     free = np.flatnonzero(~held)
-
-    def on_free(points: Floats) -> Floats:
-        whole = np.repeat(unit[None, :], len(points), axis=0)
-        whole[:, free] = points
-        return objective(whole)
-
     full_gradient, full_hessian = np.zeros(len(unit)), np.full((len(unit), len(unit)), np.nan)
     converged = True
     if len(free):
-        end, value, inner, curvature, converged = _newton(on_free, unit[free], value, steps[0, free])
-        unit[free], full_gradient[free], full_hessian[np.ix_(free, free)] = end, inner, curvature
+        inner = surface.over(unit, free)
+        end, value, slope, curvature, converged = _newton(inner, unit[free], value, steps[free])
+        unit[free], full_gradient[free], full_hessian[np.ix_(free, free)] = end, slope, curvature
     for j in np.flatnonzero(held):
         inside = unit.copy()
         inside[j] += _STEP if unit[j] < 0.5 else -_STEP
-        full_gradient[j] = (float(objective(inside[None, :])[0]) - value) / (inside[j] - unit[j])
+        full_gradient[j] = (float(surface.value(inside[None, :])[0]) - value) / (inside[j] - unit[j])
     return unit, value, full_gradient, full_hessian, converged and bool(np.all(_held(unit, full_gradient)[held]))
 
 
 def _newton(
-    objective: Objective, point: Floats, value: float, steps: Floats
+    surface: _Surface, point: Floats, value: float, steps: Floats
 ) -> tuple[Floats, float, Floats, Floats, bool]:
-    """Newton steps with a fourth-order gradient and differences scaled by the standard errors."""
+    """Newton steps, with differences scaled by the standard errors."""
     none_held = np.zeros(len(point), dtype=bool)
-    small = False
+    small, share = False, 0.05 if surface.slopes is None else 5e-4
     for _ in range(_POLISH_ROUNDS):
-        hessian = differences(objective, point[None, :], steps[None, :])[1][0]
+        hessian = surface.hessian(point, steps)
         error = standard_errors(hessian, none_held)
         if np.isnan(error).any():
             break
-        fitting = np.clip(0.05 * error, 1e-6, 0.02)
+        fitting = np.clip(share * error, 1e-6, 0.02)
         if np.any(np.abs(np.log(fitting / steps)) > 0.7):
             steps = fitting
             continue
-        move = -np.linalg.solve(hessian, _gradient(objective, point, 0.4 * steps))
+        move = -np.linalg.solve(hessian, surface.gradient(point, 0.4 * steps))
         target = np.clip(point + move, 0.0, 1.0)
-        reached = float(objective(target[None, :])[0])
+        reached = float(surface.value(target[None, :])[0])
         if not reached >= value - 1e-8:
             break
         small = bool(np.all(np.abs(move) <= 1e-5 * error))
         point, value = target, reached
         if float(np.abs(move / error).max()) < 1e-8:
             break
-    hessian = differences(objective, point[None, :], steps[None, :])[1][0]
+    hessian = surface.hessian(point, steps)
     definite = not np.isnan(standard_errors(hessian, none_held)).any()
-    return point, value, _gradient(objective, point, 0.4 * steps), hessian, small and definite
-
-
-def _gradient(objective: Objective, point: Floats, steps: Floats) -> Floats:
-    """Fourth-order central differences; two steps within the box's edge they are taken inside it."""
-    centre = np.clip(point, 2 * steps, 1 - 2 * steps)
-    axes = np.diag(steps)
-    value = objective(np.vstack([centre + axes, centre - axes, centre + 2 * axes, centre - 2 * axes])).reshape(4, -1)
-    return np.asarray((8 * (value[0] - value[1]) - (value[2] - value[3])) / (12 * steps))
+    return point, value, surface.gradient(point, 0.4 * steps), hessian, small and definite
 
 
 def covariance(hessian: Floats, held: npt.NDArray[np.bool_]) -> Floats:

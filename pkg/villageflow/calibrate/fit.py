@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from villageflow.calibrate.climb import Optimum, covariance, maximise
+from villageflow.calibrate.climb import Derivatives, OnRound, Optimum, covariance, maximise
 from villageflow.calibrate.identify import identify, spreads
 from villageflow.calibrate.likelihood import Target, log_likelihood
 from villageflow.calibrate.predict import N_DRAWS, predict
 from villageflow.calibrate.problem import Problem
 from villageflow.calibrate.result import STEP_MATTERS, FitResult
-from villageflow.calibrate.scales import Floats
+from villageflow.calibrate.scales import Floats, given_starts
+from villageflow.calibrate.slopes import Differentiable, slopes_of
 from villageflow.ensemble.simulate import time_grid
 from villageflow.errors import CalibrationError, did_you_mean
 
@@ -25,7 +26,14 @@ _STEP = 1e-4
 
 
 def fit(
-    problem: Problem, *, seed: int, starts: int = 20, cov_type: str | None = None, n_draws: int = N_DRAWS
+    problem: Problem,
+    *,
+    seed: int,
+    starts: int = 20,
+    given: pd.DataFrame | None = None,
+    cov_type: str | None = None,
+    n_draws: int = N_DRAWS,
+    progress: OnRound | None = None,
 ) -> FitResult:
     """Fit a calibration problem by maximum likelihood.
 
@@ -37,11 +45,15 @@ def fit(
         Of the starts and of the draws behind the bands; equal seeds give equal results.
     starts : int
         Latin hypercube starts over the bounds on the transformed scale, at least 20.
+    given : DataFrame, optional
+        Further starts, such as the estimate of another method: a column for each free parameter, natural units.
     cov_type : {"clustered", "hessian"}, optional
         Sandwich with the scores of entities, the default where there are several, or the inverse Hessian, which takes
         errors as independent.
     n_draws : int
         Draws behind the bands.
+    progress : callable, optional
+        Called after each round of the search with its number, the starts still climbing and the best log likelihood.
 
     Returns
     -------
@@ -50,11 +62,13 @@ def fit(
     Raises
     ------
     CalibrationError
-        Fewer than 20 starts, a likelihood of zero at every start, parameters that differ between entities, or no more
-        entities than parameters under clustered errors.
+        Fewer than 20 starts, a given start outside the bounds, a likelihood of zero at every start, parameters that
+        differ between entities, or no more entities than parameters under clustered errors.
 
     Notes
     -----
+    Where the method has fixed steps the search follows exact derivatives of the trajectories; errors too come from
+    them if no parameter moves an event or a condition, and from differences of the log likelihood otherwise.
     Priors are not used: the bounds are, flat on the transformed scale. Halving the step is tried at the estimate; a
     change of the log likelihood by more than 1e-3 is a warning, logged to ``villageflow`` and in the summary.
 
@@ -85,7 +99,9 @@ def fit(
             for item in problem.observables
         ],
     }
-    result = fit_target(problem, problem.measurements, inputs, starts=starts, seed=seed)
+    result = fit_target(
+        problem, problem.measurements, inputs, starts=starts, seed=seed, given=given, progress=progress
+    )
     result = replace(result, n_entities=len(problem.entities))
     if cov_type == "clustered":
         result = cluster(problem, result)
@@ -147,28 +163,52 @@ def cluster(problem: Problem, result: FitResult) -> FitResult:
 def entity_scores(problem: Problem, natural: Floats) -> Floats:
     """Derivative of each entity's log likelihood by the parameters, per width of their ranges, (E, p).
 
-    Central differences, within the bounds; at a bound one-sided.
+    Exact where the engine's derivatives are all of it; else central differences, within the bounds, at a bound
+    one-sided.
     """
-    unit = problem.box.unit(natural)
+    box, rows = problem.box, problem.measurements
+    if problem.fixed_steps and problem.smooth:
+        found = np.zeros((len(problem.entities), box.size))
+        np.add.at(found, problem.positions(rows), slopes_of(problem, natural[None, :], rows).scores[0])
+        return np.asarray(found * box.slope(natural) * box.width)
+    unit = box.unit(natural)
     up, down = (np.clip(unit + side * _STEP * np.eye(len(unit)), 0.0, 1.0) for side in (1, -1))
-    values = problem.box.natural(np.vstack([up, down]))
+    values = box.natural(np.vstack([up, down]))
     many = np.broadcast_to(values[:, None, :], (len(values), len(problem.entities), len(unit)))
     terms = problem.entity_log_likelihood(many)
     return np.asarray(((terms[:len(unit)] - terms[len(unit):]) / np.diag(up - down)[:, None]).T)
 
 
+def _slopes(target: Target, rows: pd.DataFrame) -> Derivatives | None:
+    """Gradient and Gauss-Newton Hessian on the unit box, for a target whose engine can differentiate."""
+    if not isinstance(target, Differentiable) or not target.fixed_steps:
+        return None
+
+    def slopes(unit: Floats) -> tuple[Floats, Floats]:
+        natural = target.box.natural(unit)
+        found = slopes_of(target, natural, rows)
+        factor = np.array([target.box.slope(row) for row in natural]) * target.box.width
+        return found.scores.sum(axis=1) * factor, found.curvature * factor[:, :, None] * factor[:, None, :]
+
+    return slopes
+
+
 def fit_target(
-    target: Target, rows: pd.DataFrame, inputs: Mapping[str, Any], *, starts: int, seed: int
+    target: Target, rows: pd.DataFrame, inputs: Mapping[str, Any], *, starts: int, seed: int,
+    given: pd.DataFrame | None = None, progress: OnRound | None = None,
 ) -> FitResult:
     """Fit any target, a problem or a benchmark curve, by the same means; leaves the trajectory empty."""
     if starts < 20:
         raise CalibrationError(f"starts is {starts}; a fit needs at least 20 to tell a local from the best optimum")
-    box = target.box
+    box, slopes = target.box, _slopes(target, rows)
 
     def objective(unit: Floats) -> Floats:
         return log_likelihood(target, box.natural(unit), rows)
 
-    found = maximise(objective, box.size, starts=starts, seed=seed)
+    found = maximise(
+        objective, box.size, starts=starts, seed=seed, given=given_starts(box, given), slopes=slopes,
+        exact=slopes is not None and cast(Differentiable, target).smooth, progress=progress,
+    )
     names = list(box.names)
     natural = np.where(found.unit == 0, box.lower, np.where(found.unit == 1, box.upper, box.natural(found.unit)))
     width, slope = box.width, box.slope(natural)

@@ -7,7 +7,7 @@ number of observations, so that values can be compared between step lengths and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -108,19 +108,19 @@ def _negbinomial_below(value: Floats, location: Floats, k: Floats) -> Floats:
     return _log(special.betainc(k, np.floor(value) + 1, k / (k + location)))
 
 
-def _count_above(below: Density) -> Density:
-    """At least ``value`` is the complement of at most the next lower whole number; certain at 0."""
-
-    def above(value: Floats, location: Floats, parameter: Floats) -> Floats:
-        lower = np.ceil(value) - 1
-        log_below = below(np.maximum(lower, 0.0), location, parameter)
-        return np.where(lower < 0, 0.0, _log(-np.expm1(log_below)))
-
-    return above
+def _negbinomial_above(value: Floats, location: Floats, k: Floats) -> Floats:
+    """Not the complement of a probability near 1, which would lose the digits of a far tail; certain at 0."""
+    least = np.ceil(value)
+    return _log(np.where(least > 0, special.betainc(np.maximum(least, 1.0), k, location / (k + location)), 1.0))
 
 
 def _poisson_below(value: Floats, location: Floats, _: Floats) -> Floats:
     return _log(special.gammaincc(np.floor(value) + 1, location))
+
+
+def _poisson_above(value: Floats, location: Floats, _: Floats) -> Floats:
+    least = np.ceil(value)
+    return _log(np.where(least > 0, special.gammainc(np.maximum(least, 1.0), location), 1.0))
 
 
 NOISE: Final[Mapping[str, Noise]] = {
@@ -163,7 +163,7 @@ NOISE: Final[Mapping[str, Noise]] = {
     "poisson": Noise(
         _poisson,
         _poisson_below,
-        _count_above(_poisson_below),
+        _poisson_above,
         lambda m, _: np.sqrt(m),
         lambda rng, m, _: rng.poisson(m).astype(float),
         "",
@@ -172,7 +172,7 @@ NOISE: Final[Mapping[str, Noise]] = {
     "negbinomial": Noise(
         _negbinomial,
         _negbinomial_below,
-        _count_above(_negbinomial_below),
+        _negbinomial_above,
         lambda m, k: np.sqrt(m + m**2 / k),
         lambda rng, m, k: rng.poisson(m * rng.gamma(np.broadcast_to(k, np.shape(m)), 1.0 / k)).astype(float),
         "dispersion k: variance = mean + mean^2 / k",
@@ -253,6 +253,20 @@ def noise_values(target: Target, observable: Observable, values: Floats, rows: p
     return np.full((len(values), 1), math.nan if parameter is None else float(parameter))
 
 
+def noise_of_rows(target: Target, values: Floats, rows: pd.DataFrame) -> Floats:
+    """Noise parameter of each row for each parameter vector, (n, len(rows)); NaN where the noise has none."""
+    result, names = np.full((len(values), len(rows)), math.nan), rows["observable"].to_numpy()
+    entity = target.positions(rows) if values.ndim == 3 else None
+    for observable in target.observables:
+        at, parameter = np.flatnonzero(names == observable.name), observable.noise_parameter
+        if isinstance(parameter, str):
+            column = values[..., target.box.names.index(parameter)]
+            result[:, at] = column[:, None] if entity is None else column[:, entity[at]]
+        elif parameter is not None:
+            result[:, at] = float(parameter)
+    return result
+
+
 def log_terms(target: Target, values: Floats, rows: pd.DataFrame, locations: Floats | None = None) -> Floats:
     """Log density of each row for each parameter vector.
 
@@ -275,7 +289,11 @@ def log_terms(target: Target, values: Floats, rows: pd.DataFrame, locations: Flo
     """
     if locations is None:
         locations = target.locations(values, rows)
-    locations = _centred(target, rows, locations)
+    return log_densities(target, rows, centred(target, rows, locations), noise_of_rows(target, values, rows))
+
+
+def log_densities(target: Target, rows: pd.DataFrame, locations: Floats, spread: Floats) -> Floats:
+    """As `log_terms`, for given locations and noise parameters of each row, both (n, len(rows)); elementwise."""
     result = np.full(locations.shape, -np.inf)
     names, comparators = rows["observable"].to_numpy(), rows["comparator"].to_numpy()
     observed = rows["value"].to_numpy(dtype=float)
@@ -284,30 +302,31 @@ def log_terms(target: Target, values: Floats, rows: pd.DataFrame, locations: Flo
         for comparator, density in (("=", noise.log_density), (">=", noise.log_above), ("<=", noise.log_below)):
             at = np.flatnonzero((names == observable.name) & (comparators == comparator))
             if len(at):
-                parameter = noise_values(target, observable, values, rows.iloc[at])
                 with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-                    spread = np.broadcast_to(parameter, (len(values), len(at)))
-                    terms = density(observed[at], locations[:, at], spread)
+                    terms = density(observed[at], locations[:, at], spread[:, at])
                 inside = _inside(noise.support, locations[:, at]) & ~np.isnan(terms)
                 result[:, at] = np.where(inside, terms, -np.inf)
     return result
 
 
-def _centred(target: Target, rows: pd.DataFrame, locations: Floats) -> Floats:
+def centred(target: Target, rows: pd.DataFrame, locations: Floats) -> Floats:
     """Locations moved to the level of each entity's measurements, where an observable is centred."""
-    moved, names = locations, rows["observable"].to_numpy()
-    entity, observed = target.positions(rows), rows["value"].to_numpy(dtype=float)
-    for item in target.observables:
-        if not item.centred:
-            continue
+    moved, observed = locations, rows["value"].to_numpy(dtype=float)
+    for item, at in centred_groups(target, rows):
         moved = moved.copy() if moved is locations else moved
         into, back = (np.log, np.exp) if item.noise == "lognormal" else (np.asarray, np.asarray)
-        for one in np.unique(entity[names == item.name]):
-            at = np.flatnonzero((names == item.name) & (entity == one))
-            with np.errstate(invalid="ignore", divide="ignore"):
-                path = into(locations[:, at])
-                moved[:, at] = back(path + (into(observed[at]) - path).mean(axis=1, keepdims=True))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            path = into(locations[:, at])
+            moved[:, at] = back(path + (into(observed[at]) - path).mean(axis=1, keepdims=True))
     return moved
+
+
+def centred_groups(target: Target, rows: pd.DataFrame) -> Iterator[tuple[Observable, npt.NDArray[np.intp]]]:
+    """Rows of each centred observable and entity, which share a level."""
+    names, entity = rows["observable"].to_numpy(), target.positions(rows)
+    for item in target.observables:
+        for one in np.unique(entity[names == item.name]) if item.centred else ():
+            yield item, np.flatnonzero((names == item.name) & (entity == one))
 
 
 def log_likelihood(target: Target, values: Floats, rows: pd.DataFrame) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import xarray as xr
 
 from villageflow.calibrate.checks import (
     COLUMNS,
@@ -24,6 +25,7 @@ from villageflow.calibrate.checks import (
 from villageflow.calibrate.likelihood import Observable, log_terms
 from villageflow.calibrate.scales import Box, Floats
 from villageflow.ensemble.design import Design, check_model
+from villageflow.ensemble.jacobian import FLAG, jacobian
 from villageflow.ensemble.schema import FINISHED, STATUS
 from villageflow.ensemble.simulate import simulate, time_grid
 from villageflow.errors import CalibrationError
@@ -135,13 +137,13 @@ class Problem:
 
     def positions(self, rows: pd.DataFrame) -> npt.NDArray[np.intp]:
         """Position of each row's entity in `entities`."""
-        place = {entity: position for position, entity in enumerate(self.entities)}
         if "entity" not in rows.columns:
             return np.zeros(len(rows), dtype=np.intp)
-        unknown = [entity for entity in rows["entity"] if entity not in place]
-        if unknown:
-            raise CalibrationError(f"nothing is measured of {unknown[0]!r}; the problem has {', '.join(place)}")
-        return np.array([place[entity] for entity in rows["entity"]], dtype=np.intp)
+        found: npt.NDArray[np.intp] = pd.Index(self.entities).get_indexer(rows["entity"])
+        if (found < 0).any():
+            unknown = rows["entity"].to_numpy()[int(np.argmax(found < 0))]
+            raise CalibrationError(f"nothing is measured of {unknown!r}; the problem has {', '.join(self.entities)}")
+        return found
 
     def locations(self, values: Floats, rows: pd.DataFrame) -> Floats:
         """What the model says for each row, for many parameter vectors in one ensemble run.
@@ -162,19 +164,53 @@ class Problem:
         n, many = len(values), len(self.entities)
         if values.ndim == 2:
             values = np.broadcast_to(values[:, None, :], (n, many, values.shape[1]))
-        formulas = {observable.name: variable_id(observable.formula) for observable in self.observables}
-        saves, last = sorted(set(formulas.values())), float(rows["time"].max())
-        entity, found = self.positions(rows), np.empty((n, len(rows)))
-        lane_bytes = 8 * many * len(saves) * int((self.save_times <= last + 1e-9).sum())
-        for first in range(0, n, max(1, _MAX_BYTES // lane_bytes)):
-            part = slice(first, first + max(1, _MAX_BYTES // lane_bytes))
-            paths = self._paths(values[part], saves, last)
-            for at, row in enumerate(rows.to_dict("records")):
-                path = paths[formulas[row["observable"]]][:, entity[at]]
-                found[part, at] = path[:, self._position(float(row["time"]))]
-                if row.get("from_time") is not None and pd.notna(row["from_time"]):
-                    found[part, at] -= path[:, self._position(float(row["from_time"]))]
+        found, last = np.empty((n, len(rows))), float(rows["time"].max())
+        for part in self._parts(n, last):
+            found[part] = self._at_rows(self._paths(values[part], last), rows)
         return found
+
+    @cached_property
+    def smooth(self) -> bool:
+        """Whether the engine's derivatives are all of it: no free parameter also moves an event or a condition."""
+        middle = np.broadcast_to(self.box.natural(np.full(self.box.size, 0.5)), (1, len(self.entities), self.box.size))
+        flags = self._jacobian(middle, float(self.save_times[-1]))[FLAG].to_numpy()
+        return set(map(str, flags)) <= {"smooth", "none"}
+
+    @cached_property
+    def fixed_steps(self) -> bool:
+        """Whether the method has fixed steps, which the engine can differentiate."""
+        return (self.method or self.model.method) in ("euler", "rk4")
+
+    def location_slopes(self, values: Floats, rows: pd.DataFrame) -> tuple[Floats, Floats]:
+        """Locations of the rows and their exact derivatives by the free parameters.
+
+        Parameters
+        ----------
+        values : (n, p) array
+            Natural values, shared by all entities.
+        rows : DataFrame
+            As for `locations`.
+
+        Returns
+        -------
+        locations : (n, len(rows)) array
+        derivatives : (n, len(rows), p) array
+            Per natural unit; zero for noise parameters, NaN where run or derivative did not stay finite.
+        """
+        n, last = len(values), float(rows["time"].max())
+        found = np.zeros((n, len(rows), self.box.size))
+        columns = [j for j, name in enumerate(self.box.names) if name in self.model.constants]
+        every = np.broadcast_to(values[:, None, :], (n, len(self.entities), values.shape[1]))
+        for part in self._parts(n, last, 1 + len(columns)) if columns else ():
+            moved = self._jacobian(every[part], last)
+            healthy = moved[STATUS].to_numpy() == FINISHED
+            for place, j in enumerate(columns):
+                paths = {
+                    name: np.where(healthy[:, place, None], moved[name].to_numpy()[:, place], np.nan)
+                    .reshape(-1, len(self.entities), moved.sizes["time"]) for name in self._saved
+                }
+                found[part, :, j] = self._at_rows(paths, rows)
+        return self.locations(values, rows), found
 
     def log_likelihood(self, table: pd.DataFrame) -> Floats:
         """Log likelihood of the measurements for each row of a table of free parameters, (n,)."""
@@ -191,20 +227,58 @@ class Problem:
         np.add.at(found.T, self.positions(self.measurements), terms.T)
         return found
 
-    def _paths(self, values: Floats, saves: list[str], last: float) -> dict[str, Floats]:
+    @cached_property
+    def _saved(self) -> list[str]:
+        """Variables of the model that are observed."""
+        return sorted({variable_id(observable.formula) for observable in self.observables})
+
+    def _parts(self, n: int, last: float, copies: int = 1) -> Iterator[slice]:
+        """Blocks of parameter vectors whose saved paths fit the memory."""
+        lane_bytes = 8 * copies * len(self.entities) * len(self._saved) * int((self.save_times <= last + 1e-9).sum())
+        block = max(1, _MAX_BYTES // lane_bytes)
+        return (slice(first, first + block) for first in range(0, n, block))
+
+    def _at_rows(self, paths: Mapping[str, Floats], rows: pd.DataFrame) -> Floats:
+        """Paths (n, E, times) by variable at the rows: a value, or for net flows a change."""
+        entity, until = self.positions(rows), self._saved_at(rows["time"])
+        since = self._saved_at(rows["from_time"]) if "from_time" in rows.columns else np.full(len(rows), -1)
+        names, found = rows["observable"].to_numpy(), np.empty((len(next(iter(paths.values()))), len(rows)))
+        for observable in self.observables:
+            path, at = paths[variable_id(observable.formula)], np.flatnonzero(names == observable.name)
+            found[:, at] = path[:, entity[at], until[at]]
+            flows = at[since[at] >= 0]
+            found[:, flows] -= path[:, entity[flows], since[flows]]
+        return found
+
+    def _paths(self, values: Floats, last: float) -> dict[str, Floats]:
         """Saved paths by variable, (n, E, times); NaN for a run that did not stay finite."""
+        table, inputs = self._lanes(values)
+        result = simulate(
+            self.model, Design(table), save=self._saved, time_step=self.time_step, final_time=last, method=self.method,
+            errors="flag", inputs=inputs,
+        )
+        failed = (result[STATUS].to_numpy() != FINISHED)[:, None]
+        shape = (*values.shape[:2], -1)
+        return {name: np.where(failed, np.nan, result[name]).reshape(shape) for name in self._saved}
+
+    def _jacobian(self, values: Floats, last: float) -> xr.Dataset:
+        """Derivatives of the saved paths by the free constants, a lane for each vector and entity."""
+        table, inputs = self._lanes(values)
+        names = [name for name in self.box.names if name in self.model.constants]
+        return jacobian(
+            self.model, names, Design(table), save=self._saved, time_step=self.time_step, final_time=last,
+            method=self.method, errors="flag", inputs=inputs,
+        )
+
+    def _lanes(self, values: Floats) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+        """Constants and supplied series of every lane, for values (n, E, p)."""
         n, many, size = values.shape
         table = pd.DataFrame(values.reshape(n * many, size), columns=list(self.box.names))
         table = table[[name for name in self.box.names if name in self.model.constants]]
         constants, series = self._brought
         table = table.assign(**self.fixed, **{name: np.tile(own, n) for name, own in constants.items()})
         inputs = {name: pd.DataFrame(np.tile(own, n), index=times) for name, (times, own) in series.items()}
-        result = simulate(
-            self.model, Design(table.copy()), save=saves, time_step=self.time_step, final_time=last, method=self.method,
-            errors="flag", inputs=inputs,
-        )
-        failed = (result[STATUS].to_numpy() != FINISHED)[:, None]
-        return {name: np.where(failed, np.nan, result[name]).reshape(n, many, -1) for name in saves}
+        return table.copy(), inputs
 
     @cached_property
     def _brought(self) -> tuple[dict[str, Floats], dict[str, tuple[Floats, Floats]]]:
@@ -225,8 +299,12 @@ class Problem:
             series[str(name)] = table.index.to_numpy(), table.to_numpy()
         return constants, series
 
-    def _position(self, time: float) -> int:
-        return int(np.argmin(np.abs(self.save_times - time)))
+    def _saved_at(self, times: pd.Series[float]) -> npt.NDArray[np.intp]:
+        """Positions of times among `save_times`; -1 where there is none."""
+        values = times.to_numpy(dtype=float)
+        near = np.clip(np.searchsorted(self.save_times, values), 1, len(self.save_times) - 1)
+        near -= values - self.save_times[near - 1] < self.save_times[near] - values
+        return np.where(np.isnan(values), -1, near)
 
 
 def observables_of(table: pd.DataFrame) -> tuple[Observable, ...]:

@@ -120,3 +120,28 @@ class Box:
         """Derivative of the natural by the transformed value, (p,): the factor of the delta method."""
         kinds = np.array(self.scales)
         return np.where(kinds == "lin", 1.0, np.where(kinds == "log", natural, natural * (1 - natural)))
+
+
+def given_starts(box: Box, table: pd.DataFrame | None) -> Floats | None:
+    """Starts that a user gives, in natural units by parameter, as points of the unit box.
+
+    Raises
+    ------
+    CalibrationError
+        A parameter without a column, a column that is none, or a value outside the bounds.
+    """
+    if table is None:
+        return None
+    for name in [*box.names, *map(str, table.columns)]:
+        if name not in box.names or name not in table.columns:
+            fault = "no column for the free parameter" if name in box.names else "a column that is no free parameter:"
+            raise CalibrationError(f"the given starts have {fault} {name!r}. {did_you_mean(name, box.names)}")
+    values = table[list(box.names)].to_numpy(dtype=float)
+    outside = np.argwhere(~((values >= box.lower) & (values <= box.upper)))
+    if len(outside):
+        row, j = outside[0]
+        raise CalibrationError(
+            f"row {row} of the given starts has {box.names[j]} = {values[row, j]:g}; it must be within its bounds "
+            f"[{box.lower[j]:g}, {box.upper[j]:g}]"
+        )
+    return box.unit(values)
