@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from villageflow.calibrate.problem import Problem
     from villageflow.calibrate.profile import profile
     from villageflow.calibrate.randomeffects import fit_random_effects
-    from villageflow.calibrate.result import load_fit
+    from villageflow.calibrate.load import load_fit
     from villageflow.datasets import read_panel
     from villageflow.ensemble.design import Design
     from villageflow.ensemble.jacobian import jacobian
@@ -57,7 +57,7 @@ _HOME = {
     "indirect_inference": "villageflow.calibrate.indirect",
     "jacobian": "villageflow.ensemble.jacobian",
     "link_signs": "villageflow.analysis.loops",
-    "load_fit": "villageflow.calibrate.result",
+    "load_fit": "villageflow.calibrate.load",
     "load_program": "villageflow.program.store",
     "loop_signs": "villageflow.analysis.loops",
     "profile": "villageflow.calibrate.profile",

@@ -401,7 +401,7 @@ def fit(
     seed: Annotated[int, typer.Option(help="Seed of the starts and of the draws behind the bands.")] = 1,
     starts: Annotated[int, typer.Option(help="Starts of the search, at least 20.")] = 20,
     output: Annotated[
-        Path | None, typer.Option(help="File for the fit: .json, or .csv where parameters differ between entities.")
+        Path | None, typer.Option(help="File for the fit: .json for all of it, .csv for its table.")
     ] = None,
 ) -> None:
     """Fit a calibration problem by maximum likelihood and print what was found."""

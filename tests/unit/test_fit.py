@@ -19,7 +19,7 @@ from villageflow.calibrate.likelihood import Observable
 from villageflow.calibrate.national import national_problem
 from villageflow.calibrate.predict import predict, score
 from villageflow.calibrate.problem import Problem
-from villageflow.calibrate.result import load_fit
+from villageflow.calibrate.load import load_fit
 from villageflow.errors import CalibrationError
 
 MODEL = """{UTF-8}

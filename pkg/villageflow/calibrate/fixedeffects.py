@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -20,8 +21,10 @@ from villageflow.calibrate.climb import Optimum, covariance, maximise, standard_
 from villageflow.calibrate.marginal import MOST, EntityTarget, Mask, by_lane, check_entities, from_scale, part_of
 from villageflow.calibrate.quadrature import Accuracy, derivatives, find_modes, offsets
 from villageflow.calibrate.scales import Box, Floats
+from villageflow.calibrate.stored import save_fields
 from villageflow.errors import CalibrationError, did_you_mean
 
+FORMAT: Final = "villageflow fixed effects 1"
 BIAS_NOTE: Final = (
     "A fixed effect leaves the shared parameters unbiased for short series only where it enters additively or as a "
     "scale; otherwise, and for noise parameters always, the bias is of the order of one over the number of times."
@@ -68,6 +71,10 @@ class FixedEffectsResult:
     near_best: float
     starts: Floats
     seed: int
+
+    def save(self, path: str | Path) -> None:
+        """Write everything as JSON, which `villageflow.load_fit` reads back to the last bit."""
+        save_fields(self, FORMAT, path)
 
     def __repr__(self) -> str:
         found = f"{'converged' if self.converged else 'NOT converged'}, log likelihood {self.loglik:.4f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -11,9 +12,11 @@ from scipy import stats
 from scipy.special import expit
 
 from villageflow.calibrate.scales import Box, Floats
+from villageflow.calibrate.stored import save_fields
 from villageflow.econometrics.estimate import Series
 from villageflow.errors import CalibrationError
 
+FORMAT: Final = "villageflow indirect inference 1"
 FEW_CLUSTERS: Final = 50
 """Clusters below which intervals use t with one degree of freedom less than there are clusters."""
 
@@ -100,6 +103,10 @@ class IndirectResult:
     n_failures: int
     first_failure: str
     notes: tuple[str, ...]
+
+    def save(self, path: str | Path) -> None:
+        """Write everything as JSON, which `villageflow.load_fit` reads back to the last bit."""
+        save_fields(self, FORMAT, path)
 
     def __repr__(self) -> str:
         values = ", ".join(

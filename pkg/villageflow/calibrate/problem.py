@@ -139,7 +139,7 @@ class Problem:
         """Position of each row's entity in `entities`."""
         if "entity" not in rows.columns:
             return np.zeros(len(rows), dtype=np.intp)
-        found: npt.NDArray[np.intp] = pd.Index(self.entities).get_indexer(rows["entity"])
+        found: npt.NDArray[np.intp] = pd.Index(self.entities).get_indexer(pd.Index(rows["entity"]))
         if (found < 0).any():
             unknown = rows["entity"].to_numpy()[int(np.argmax(found < 0))]
             raise CalibrationError(f"nothing is measured of {unknown!r}; the problem has {', '.join(self.entities)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -25,7 +26,9 @@ from villageflow.calibrate.marginal import (
 )
 from villageflow.calibrate.quadrature import derivatives, offsets
 from villageflow.calibrate.scales import Box, Floats
+from villageflow.calibrate.stored import save_fields
 
+FORMAT: Final = "villageflow random effects 1"
 NODES_MATTER: Final = 1e-2
 """Spread of the log likelihood over 1, 5 and 9 nodes above which a result is flagged; as for two starts that agree."""
 CHECKED_NODES: Final = (1, 5, 9)
@@ -98,6 +101,10 @@ class RandomEffectsResult:
     shrinkage: pd.Series[float]
     correlation: pd.DataFrame
     modes_found: bool
+
+    def save(self, path: str | Path) -> None:
+        """Write everything as JSON, which `villageflow.load_fit` reads back to the last bit."""
+        save_fields(self, FORMAT, path)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name} = {value:.6g}" for name, value in self.params.items())

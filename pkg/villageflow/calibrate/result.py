@@ -146,6 +146,14 @@ class FitResult:
         table = np.column_stack([np.where(held, np.nan, end) for end in ends])
         return pd.DataFrame(table, index=self.params.index, columns=["lower", "upper"])
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each parameter: estimate, std_error, 95 % interval low and high, scale, whether at a bound."""
+        interval = self.conf_int()
+        return pd.DataFrame({
+            "estimate": self.params, "std_error": self.std_errors, "low": interval["lower"], "high": interval["upper"],
+            "scale": self.transformed["scale"], "at_bound": self.params.index.isin(self.at_bound),
+        })
+
     def draws(self, n: int, seed: int) -> Floats:
         """Draws from the normal approximation on the transformed scale, within the bounds, in natural units.
 
@@ -267,27 +275,10 @@ class FitResult:
         Path(path).write_text(text + "\n", encoding="utf-8")
 
 
-def load_fit(path: str | Path) -> FitResult:
-    """Read a fit that `FitResult.save` wrote.
-
-    Raises
-    ------
-    CalibrationError
-        If the file is missing or is not such a fit.
-    """
-    try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CalibrationError(f"{path}: cannot be read as a fit ({error})") from None
+def stored_fit(stored: Any, path: str | Path) -> FitResult:
+    """A fit from what `FitResult.to_dict` gave, read from a file."""
     if not isinstance(stored, dict) or stored.get("format") != _FORMAT:
         raise CalibrationError(f"{path}: is not a fit written by this version; it needs format {_FORMAT!r}")
-    try:
-        return _stored_fit(stored)
-    except KeyError as error:
-        raise CalibrationError(f"{path}: the fit lacks {error}; it was cut short or edited, so fit again") from None
-
-
-def _stored_fit(stored: dict[str, Any]) -> FitResult:
     transformed = pd.DataFrame(stored["transformed"]).set_index("name")
     names = transformed.index
     found = stored["identifiability"]

@@ -12,10 +12,10 @@ from villageflow.calibrate.randomeffects import RandomEffectsResult, fit_random_
 from villageflow.calibrate.result import FitResult
 from villageflow.errors import CalibrationError, ReportError
 
-AnyFit: TypeAlias = FitResult | RandomEffectsResult | FixedEffectsResult
+Fit: TypeAlias = FitResult | RandomEffectsResult | FixedEffectsResult
 
 
-def fit_any(problem: Problem, *, seed: int, starts: int, output: Path | None = None) -> AnyFit:
+def fit_any(problem: Problem, *, seed: int, starts: int, output: Path | None = None) -> Fit:
     """Fit a problem as the effects of its parameters ask for: shared, random or fixed.
 
     Parameters
@@ -32,7 +32,7 @@ def fit_any(problem: Problem, *, seed: int, starts: int, output: Path | None = N
     CalibrationError
         If some parameters are random and some fixed.
     ReportError
-        If the ending of the output does not fit the kind of fit.
+        If the output ends in neither ``.json`` nor ``.csv``.
     """
     kinds = {kind: [name for name, effect in problem.effects.items() if effect == kind] for kind in ("random", "fixed")}
     if all(kinds.values()):
@@ -40,9 +40,8 @@ def fit_any(problem: Problem, *, seed: int, starts: int, output: Path | None = N
             f"{kinds['random'][0]!r} is random and {kinds['fixed'][0]!r} is fixed; "
             "a fit takes one kind beside shared ones"
         )
-    wanted = ".csv" if any(kinds.values()) else ".json"
-    if output is not None and output.suffix.lower() != wanted:
-        raise ReportError(f"{output} does not end in {wanted}, as the file of this fit does; name such a file")
+    if output is not None and output.suffix.lower() not in (".json", ".csv"):
+        raise ReportError(f"{output} ends in neither .json (the whole fit) nor .csv (its table); name such a file")
     if kinds["random"]:
         return fit_random_effects(problem, kinds["random"], seed=seed, starts=starts)
     if kinds["fixed"]:
@@ -50,9 +49,9 @@ def fit_any(problem: Problem, *, seed: int, starts: int, output: Path | None = N
     return fit(problem, seed=seed, starts=starts)
 
 
-def save_any(result: AnyFit, output: Path) -> None:
-    """Write a fit: JSON that `load_fit` reads, or a table of estimates where parameters differ between entities."""
-    if isinstance(result, FitResult):
+def save_any(result: Fit, output: Path) -> None:
+    """Write a fit: JSON that `villageflow.load_fit` reads, or a CSV table of estimates."""
+    if output.suffix.lower() == ".json":
         result.save(output)
     else:
         result.to_frame().to_csv(output, lineterminator="\n")
