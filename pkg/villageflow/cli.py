@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -329,6 +329,21 @@ def _progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(work, completed=done, total=total)
 
 
+@contextmanager
+def _objective_shown(label: str) -> Iterator[Callable[[int, int, float], None]]:
+    """Rounds of a search and its best objective on standard error where someone is watching."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(label) if console.is_terminal else nullcontext() as status:
+
+        def told(number: int, active: int, best: float) -> None:
+            if status is not None:
+                status.update(f"{label}: round {number}, {active} searches left, log likelihood {best:.6g}")
+
+        yield told
+
+
 @app.command()
 def estimate(
     study: Annotated[
@@ -418,8 +433,8 @@ def fit(
     if output is not None and (output.is_dir() or not output.parent.is_dir()):
         raise ReportError(f"{output} cannot be written; name a file in a folder that exists")
     declared = PROBLEMS[problem]() if problem in PROBLEMS else read_problem(problem)
-    with _progress_bar(f"fitting {declared.model.name}"):
-        result = fit_any(declared, seed=seed, starts=starts, output=output)
+    with _objective_shown(f"fitting {declared.model.name}") as progress:
+        result = fit_any(declared, seed=seed, starts=starts, output=output, progress=progress)
     print(result.summary())
     if output is not None:
         save_any(result, output)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import qmc
 
+from villageflow.calibrate.climb import OnRound
 from villageflow.calibrate.scales import Floats
 
 Residuals = Callable[[Floats], Floats]
@@ -61,7 +62,9 @@ class Nearest:
     converged: bool
 
 
-def descend(residuals: Residuals, size: int, *, starts: int, seed: int, step: float) -> Nearest:
+def descend(
+    residuals: Residuals, size: int, *, starts: int, seed: int, step: float, progress: OnRound | None = None
+) -> Nearest:
     """Minimise a sum of squares on the unit box.
 
     Parameters
@@ -76,6 +79,8 @@ def descend(residuals: Residuals, size: int, *, starts: int, seed: int, step: fl
         Of the starts; nothing else is random.
     step : float
         Of the central differences, in widths of the box.
+    progress : callable, optional
+        Called after each round with its number, the starts still walking and the smallest sum of squares.
 
     Returns
     -------
@@ -87,10 +92,10 @@ def descend(residuals: Residuals, size: int, *, starts: int, seed: int, step: fl
     for walk in walks:
         walk.active = bool(np.isfinite(walk.cost))
     if any(walk.active for walk in walks):
-        _walk(residuals, walks, step, _ROUGH)
+        _walk(residuals, walks, step, _ROUGH, progress)
         best = min(walks, key=lambda walk: walk.cost)
         best.active, best.jacobian, best.damping, best.settled = True, None, 0.0, False
-        _walk(residuals, [best], step, _FINE)
+        _walk(residuals, [best], step, _FINE, progress)
     best = min(walks, key=lambda walk: walk.cost)
     ends = np.array([walk.unit if np.isfinite(walk.cost) else np.full(size, np.nan) for walk in walks])
     costs = np.array([walk.cost for walk in walks])
@@ -163,9 +168,11 @@ class _Walk:
             self.active, self.settled = False, True
 
 
-def _walk(residuals: Residuals, walks: list[_Walk], step: float, tolerance: float) -> None:
+def _walk(
+    residuals: Residuals, walks: list[_Walk], step: float, tolerance: float, progress: OnRound | None
+) -> None:
     """Move all active walks until they settle."""
-    for _ in range(_MOST_ROUNDS):
+    for number in range(1, _MOST_ROUNDS + 1):
         active = [walk for walk in walks if walk.active]
         if not active:
             break
@@ -179,6 +186,8 @@ def _walk(residuals: Residuals, walks: list[_Walk], step: float, tolerance: floa
         tried = residuals(np.array([walk.target for walk in active]))
         for walk, row in zip(active, tried, strict=True):
             walk.take(row, tolerance)
+        if progress is not None:
+            progress(number, sum(walk.active for walk in walks), min(walk.cost for walk in walks))
     stale = [walk for walk in walks if walk.jacobian is None and np.isfinite(walk.cost)]
     for walk in stale:
         walk.jacobian = slopes(residuals, walk.unit[None, :], walk.residual[None, :], step)[0]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import expit, logit
 
-from villageflow.calibrate.climb import Optimum, covariance, maximise, standard_errors
+from villageflow.calibrate.climb import OnRound, Optimum, covariance, maximise, standard_errors
 from villageflow.calibrate.marginal import MOST, EntityTarget, Mask, by_lane, check_entities, from_scale, part_of
 from villageflow.calibrate.quadrature import Accuracy, derivatives, find_modes, offsets
 from villageflow.calibrate.scales import Box, Floats
@@ -121,7 +121,9 @@ class _Model:
         return by_lane(self.target, values, entity)
 
 
-def fit_fixed_effects(target: EntityTarget, fixed: Sequence[str], *, seed: int, starts: int = 20) -> FixedEffectsResult:
+def fit_fixed_effects(
+    target: EntityTarget, fixed: Sequence[str], *, seed: int, starts: int = 20, progress: OnRound | None = None
+) -> FixedEffectsResult:
     """Fit shared parameters together with parameters that are free for every entity.
 
     Parameters
@@ -134,6 +136,8 @@ def fit_fixed_effects(target: EntityTarget, fixed: Sequence[str], *, seed: int, 
         Of the starts; nothing else is random.
     starts : int
         Latin hypercube starts for the shared parameters, at least 20.
+    progress : callable, optional
+        Called after each round of the search with its number, the starts still climbing and the best log likelihood.
 
     Returns
     -------
@@ -158,7 +162,7 @@ def fit_fixed_effects(target: EntityTarget, fixed: Sequence[str], *, seed: int, 
         rows = [_concentrated(model, unit[k:k + block])[0] for k in range(0, len(unit), block)]
         return np.array([math.fsum(row) if np.isfinite(row).all() else -np.inf for row in np.concatenate(rows)])
 
-    found = maximise(objective, len(model.shared), starts=starts, seed=seed)
+    found = maximise(objective, len(model.shared), starts=starts, seed=seed, progress=progress)
     point, small = _polish(model, _start(model, found))
     box = part_of(target.box, model.shared)
     natural = np.where(point.shared == 0, box.lower, np.where(point.shared == 1, box.upper, box.natural(point.shared)))

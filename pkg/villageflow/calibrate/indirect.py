@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from villageflow.calibrate.climb import OnRound
 from villageflow.calibrate.descent import Nearest, descend, hypercube, slopes
 from villageflow.calibrate.matched import IndirectResult, weighted_chi2
 from villageflow.calibrate.moments import Auxiliary, Moments
@@ -71,6 +72,7 @@ def indirect_inference(
     seed: int,
     starts: int = 8,
     step: float = STEP,
+    progress: OnRound | None = None,
 ) -> IndirectResult:
     """Estimate parameters by matching the moments of simulated panels to those of the real one.
 
@@ -94,6 +96,8 @@ def indirect_inference(
     step : float
         Of all differences, in widths of a parameter's range on its scale, at most 0.1; much larger than the noise of
         the simulated moments.
+    progress : callable, optional
+        Called after each round of the search with its number, the starts still walking and the smallest distance.
 
     Returns
     -------
@@ -139,7 +143,7 @@ def indirect_inference(
     def residuals(unit: Floats) -> Floats:
         return np.asarray((binding.mean(unit) - observed.values.to_numpy()) @ root)
 
-    found = descend(residuals, box.size, starts=starts, seed=seed, step=step)
+    found = descend(residuals, box.size, starts=starts, seed=seed, step=step, progress=progress)
     if not np.isfinite(found.value):
         raise CalibrationError(
             f"the auxiliary model could not be run on simulated panels at any of {starts} starts "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from villageflow.calibrate.climb import Optimum, covariance, maximise, standard_errors
+from villageflow.calibrate.climb import OnRound, Optimum, covariance, maximise, standard_errors
 from villageflow.calibrate.marginal import (
     EntityTarget,
     Mask,
@@ -217,6 +218,7 @@ def fit_random_effects(
     nodes: int = 5,
     correlated: bool = False,
     covariates: pd.DataFrame | None = None,
+    progress: OnRound | None = None,
 ) -> RandomEffectsResult:
     """Fit parameters and variances of random effects by marginal maximum likelihood.
 
@@ -236,6 +238,8 @@ def fit_random_effects(
         Whether the effects of an entity may correlate with each other.
     covariates : DataFrame, optional
         Entity means for correlated random effects, indexed by entity.
+    progress : callable, optional
+        Called after each round of the search with its number, the starts still climbing and the best log likelihood.
 
     Returns
     -------
@@ -254,14 +258,17 @@ def fit_random_effects(
     model = random_model(target, random, correlated=correlated, covariates=covariates)
     check_entities(target, starts=starts, seed=seed)
     free = np.ones(model.box.size, dtype=bool)
-    found, theta = _search(model, free, nodes=nodes, starts=starts, seed=seed)
+    search = partial(_search, nodes=nodes, starts=starts, seed=seed, progress=progress)
+    found, theta = search(model, free)
     while (needless := _needless(model, free, theta, nodes, found.value)) is not None:
         free[model.columns_of(needless)] = False
-        found, theta = _search(model, free, nodes=nodes, starts=starts, seed=seed)
+        found, theta = search(model, free)
     return _result(model, free, found, theta, nodes=nodes, seed=seed)
 
 
-def _search(model: RandomModel, free: Mask, *, nodes: int, starts: int, seed: int) -> tuple[Optimum, Floats]:
+def _search(
+    model: RandomModel, free: Mask, *, nodes: int, starts: int, seed: int, progress: OnRound | None
+) -> tuple[Optimum, Floats]:
     """The best point over the free columns, the others at 0, and its natural values."""
     at = np.flatnonzero(free)
     box = part_of(model.box, at)
@@ -271,7 +278,7 @@ def _search(model: RandomModel, free: Mask, *, nodes: int, starts: int, seed: in
         theta[:, at] = box.natural(unit)
         return marginal_log_likelihood(model, theta, nodes=nodes)
 
-    found = maximise(objective, box.size, starts=starts, seed=seed)
+    found = maximise(objective, box.size, starts=starts, seed=seed, progress=progress)
     theta = np.zeros(len(free))
     theta[at] = np.where(found.unit == 0, box.lower, np.where(found.unit == 1, box.upper, box.natural(found.unit)))
     return found, theta

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeAlias
 
+from villageflow.calibrate.climb import OnRound
 from villageflow.calibrate.fit import fit
 from villageflow.calibrate.fixedeffects import FixedEffectsResult, fit_fixed_effects
 from villageflow.calibrate.problem import Problem
@@ -15,7 +16,9 @@ from villageflow.errors import CalibrationError, ReportError
 Fit: TypeAlias = FitResult | RandomEffectsResult | FixedEffectsResult
 
 
-def fit_any(problem: Problem, *, seed: int, starts: int, output: Path | None = None) -> Fit:
+def fit_any(
+    problem: Problem, *, seed: int, starts: int, output: Path | None = None, progress: OnRound | None = None
+) -> Fit:
     """Fit a problem as the effects of its parameters ask for: shared, random or fixed.
 
     Parameters
@@ -26,6 +29,8 @@ def fit_any(problem: Problem, *, seed: int, starts: int, output: Path | None = N
         As for `villageflow.calibrate.fit.fit`.
     output : Path, optional
         Where the fit will be saved; checked before anything is run.
+    progress : callable, optional
+        As for `villageflow.calibrate.fit.fit`.
 
     Raises
     ------
@@ -43,10 +48,10 @@ def fit_any(problem: Problem, *, seed: int, starts: int, output: Path | None = N
     if output is not None and output.suffix.lower() not in (".json", ".csv"):
         raise ReportError(f"{output} ends in neither .json (the whole fit) nor .csv (its table); name such a file")
     if kinds["random"]:
-        return fit_random_effects(problem, kinds["random"], seed=seed, starts=starts)
+        return fit_random_effects(problem, kinds["random"], seed=seed, starts=starts, progress=progress)
     if kinds["fixed"]:
-        return fit_fixed_effects(problem, kinds["fixed"], seed=seed, starts=starts)
-    return fit(problem, seed=seed, starts=starts)
+        return fit_fixed_effects(problem, kinds["fixed"], seed=seed, starts=starts, progress=progress)
+    return fit(problem, seed=seed, starts=starts, progress=progress)
 
 
 def save_any(result: Fit, output: Path) -> None:
