@@ -418,11 +418,15 @@ def fit(
     output: Annotated[
         Path | None, typer.Option(help="File for the fit: .json for all of it, .csv for its table.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="JSON file for a report: model, data, search, solver, errors, versions.")
+    ] = None,
 ) -> None:
     """Fit a calibration problem by maximum likelihood and print what was found."""
     from villageflow.calibrate.folder import read_problem
     from villageflow.calibrate.national import PROBLEMS
     from villageflow.report.fits import fit_any, save_any
+    from villageflow.report.reporting import calibration_report, save_report
 
     if not problem:
         print("\n".join(PROBLEMS))
@@ -430,14 +434,17 @@ def fit(
     if problem not in PROBLEMS and not Path(problem).is_dir():
         near = did_you_mean(problem, PROBLEMS)
         raise CalibrationError(f"{problem!r} is neither a folder nor a shipped calibration problem. {near}")
-    if output is not None and (output.is_dir() or not output.parent.is_dir()):
-        raise ReportError(f"{output} cannot be written; name a file in a folder that exists")
+    for file in (output, report):
+        if file is not None and (file.is_dir() or not file.parent.is_dir()):
+            raise ReportError(f"{file} cannot be written; name a file in a folder that exists")
     declared = PROBLEMS[problem]() if problem in PROBLEMS else read_problem(problem)
     with _objective_shown(f"fitting {declared.model.name}") as progress:
         result = fit_any(declared, seed=seed, starts=starts, output=output, progress=progress)
     print(result.summary())
     if output is not None:
         save_any(result, output)
+    if report is not None:
+        save_report(calibration_report(declared, result), report)
 
 
 @app.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from villageflow.calibrate.national import national_problem
 from villageflow.calibrate.problem import Problem
 from villageflow.cli import main
 from villageflow.errors import CalibrationError, VillageflowError
+from villageflow.report.reporting import calibration_report
 
 MODEL = """{UTF-8}
 level = INTEG(growth rate*level*(1-level)*push, initial level) ~ thing ~|
@@ -111,6 +114,41 @@ def test_the_command_fits_shared_random_and_fixed_effects(folder, effect, monkey
     capsys.readouterr()
     assert call(monkeypatch, "fit", folder, "--output", folder / "fit.txt") == 1
     assert "neither .json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("effect", ["shared", "random", "fixed"])
+def test_a_report_holds_all_that_a_reader_needs(folder, effect, monkeypatch):
+    problem = declared(folder, effect)
+    write_problem(problem, folder, model="logistic.mdl")
+    whole, told = folder / "fit.json", folder / "report.json"
+    assert call(monkeypatch, "fit", folder, "--output", whole, "--report", told) == 0
+    found, report = load_fit(whole), json.loads(told.read_text())
+    estimates = {row["name"]: row for row in report["parameters"]}
+    assert list(estimates) == list(found.params.index)
+    for name, value in found.params.items():
+        assert estimates[name]["estimate"] == value
+        errors = found.std_errors if effect == "shared" else found.clustered_errors
+        assert estimates[name]["std_error"] == errors[name]
+    assert estimates["spread"]["source"] == "assumed" and estimates["spread"]["unit"] == "1"
+    assert report["objective"]["value"] == found.loglik and report["search"]["converged"]
+    assert report["errors"] == {"covariance": "sandwich clustered by entity", "clusters": N, "intervals": "t(7)"}
+    assert report["data"]["measurements"]["rows"] == 56 and report["data"]["holdout"]["rows"] == 8
+    assert {row["name"] for row in report["model"]["equations"]} >= {"growth rate", "level"}
+    assert str(folder) not in told.read_text()
+    moved = replace(problem, measurements=problem.measurements.assign(value=lambda rows: rows["value"] * 1.001))
+    other = calibration_report(moved, found)
+    assert other["data"]["measurements"]["sha256"] != report["data"]["measurements"]["sha256"]
+    assert other["data"]["covariates"] == report["data"]["covariates"]
+
+
+def test_a_report_has_the_verdicts_of_profiles(folder):
+    problem = declared(folder)
+    found = vf.fit(problem, seed=1, n_draws=10)
+    profiles = vf.profile(problem, found, seed=1, starts=1, points=4)
+    rows = {row["name"]: row for row in calibration_report(problem, found, profiles)["parameters"]}
+    for name in found.params.index:
+        assert rows[name]["verdict"] == profiles[name].verdict == "bounded"
+        assert rows[name]["profile_lower"] == profiles[name].lower < rows[name]["estimate"]
 
 
 @pytest.mark.parametrize(
