@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from villageflow.errors import ReportError
-from villageflow.report.plots import fan, lines, new_figure, save_figure
+from villageflow.report.plots import fan, lines, new_figure, save_figure, waterfall
 
 
 def ensemble(n: int = 101) -> xr.DataArray:
@@ -73,3 +73,12 @@ def test_a_notebook_shows_a_figure_without_a_backend() -> None:
 
 def test_the_place_of_a_figure_may_be_text(tmp_path):
     assert save_figure(fan(ensemble()).figure, str(tmp_path / "new" / "fan.png"), alt="a fan").is_file()
+
+
+def test_a_waterfall_shows_every_start_that_was_run() -> None:
+    ax = waterfall([-10.0, -np.inf, -12.5, -10.0005])
+    (line,) = ax.lines
+    np.testing.assert_allclose(line.get_ydata(), [0.0, 0.0005, 2.5], atol=1e-12)
+    assert "1 not run" in ax.get_xlabel()
+    with pytest.raises(ReportError, match=r"give fit\.starts"):
+        waterfall([[1.0]])

@@ -1,4 +1,4 @@
-"""Figures: fans of an ensemble, paths of a few series. Matplotlib is imported when a figure is drawn."""
+"""Figures: fans of an ensemble, paths of a few series, ends of a search. Matplotlib is imported when one is drawn."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from villageflow.errors import ReportError
@@ -146,6 +147,36 @@ def lines(
         _label_axes(ax, values, unit)
     if len(series) > 1:
         legend(ax)
+    return ax
+
+
+def waterfall(ends: npt.ArrayLike, *, ax: Axes | None = None) -> Axes:
+    """How far below the best log likelihood each start of a search ended, from the best to the worst.
+
+    Parameters
+    ----------
+    ends : (n_starts,) array
+        ``starts`` of a fit. A flat beginning says that many starts found the same optimum; steps are other optima.
+    ax : Axes, optional
+        Default: a new figure.
+
+    Returns
+    -------
+    Axes
+        With starts that could not be run counted in the label of the axis.
+    """
+    values = np.asarray(ends, dtype=float)
+    if values.ndim != 1 or not np.isfinite(values).any():
+        raise ReportError("a waterfall needs the log likelihoods at which starts ended; give fit.starts")
+    if ax is None:
+        ax = new_figure(width=3.4)[1][0]
+    below = np.sort(values.max() - values[np.isfinite(values)])
+    ax.plot(np.arange(1, len(below) + 1), below, marker="o", markersize=3, color=COLOURS[0], clip_on=False)
+    ax.set_yscale("symlog", linthresh=1e-3)
+    ax.set_ylim(bottom=0)
+    failed = len(values) - len(below)
+    ax.set_xlabel("start, by where it ended" + (f" ({failed} not run)" if failed else ""))
+    ax.set_ylabel("log likelihood below the best")
     return ax
 
 
