@@ -12,6 +12,7 @@ import villageflow as vf
 from villageflow.calibrate import fit as fitting
 from villageflow.calibrate.climb import maximise
 from villageflow.calibrate.fit import entity_scores, fit
+from villageflow.calibrate.lanes import Lanes
 from villageflow.calibrate.likelihood import NOISE, Observable, log_likelihood
 from villageflow.calibrate.problem import Problem
 from villageflow.calibrate.slopes import slopes_of
@@ -117,13 +118,13 @@ def test_curvature_is_the_information_where_residuals_vanish(model):
 
 def test_a_fit_with_derivatives_is_the_fit_without_in_fewer_runs(model, monkeypatch):
     given, runs = problem(model, n=4), []
-    original = Problem._paths
+    original = Lanes.paths
 
     def counted(self, values, last):
         runs.append(values.shape[0])
         return original(self, values, last)
 
-    monkeypatch.setattr(Problem, "_paths", counted)
+    monkeypatch.setattr(Lanes, "paths", counted)
     exact = fit(given, seed=1, n_draws=10, cov_type="hessian")
     with_slopes = sum(runs)
     runs.clear()

@@ -91,7 +91,7 @@ def test_many_lanes_are_run_in_parts_with_the_same_bits(model, monkeypatch):
     problem = make(model, panel(4))
     values = problem.box.natural(np.random.default_rng(0).uniform(size=(7, 3)))
     whole = problem.locations(values, problem.measurements)
-    monkeypatch.setattr("villageflow.calibrate.problem._MAX_BYTES", 1000)
+    monkeypatch.setattr("villageflow.calibrate.lanes._MAX_BYTES", 1000)
     assert_array_equal(problem.locations(values, problem.measurements), whole)
 
 

@@ -166,11 +166,9 @@ def entity_scores(problem: Problem, natural: Floats) -> Floats:
     Exact where the engine's derivatives are all of it; else central differences, within the bounds, at a bound
     one-sided.
     """
-    box, rows = problem.box, problem.measurements
+    box = problem.box
     if problem.fixed_steps and problem.smooth:
-        found = np.zeros((len(problem.entities), box.size))
-        np.add.at(found, problem.positions(rows), slopes_of(problem, natural[None, :], rows).scores[0])
-        return np.asarray(found * box.slope(natural) * box.width)
+        return np.asarray(problem.entity_slopes(natural[None, :])[0][0] * box.slope(natural) * box.width)
     unit = box.unit(natural)
     up, down = (np.clip(unit + side * _STEP * np.eye(len(unit)), 0.0, 1.0) for side in (1, -1))
     values = box.natural(np.vstack([up, down]))
@@ -188,7 +186,8 @@ def _slopes(target: Target, rows: pd.DataFrame) -> Derivatives | None:
         natural = target.box.natural(unit)
         found = slopes_of(target, natural, rows)
         factor = np.array([target.box.slope(row) for row in natural]) * target.box.width
-        return found.scores.sum(axis=1) * factor, found.curvature * factor[:, :, None] * factor[:, None, :]
+        curvature = found.curvature(lambda terms: terms.sum(axis=1))
+        return found.scores.sum(axis=1) * factor, curvature * factor[:, :, None] * factor[:, None, :]
 
     return slopes
 

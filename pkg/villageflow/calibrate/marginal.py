@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.special import expit
 from scipy.stats import qmc
 
-from villageflow.calibrate.quadrature import integrate, offsets
+from villageflow.calibrate.quadrature import LogDensity, integrate, offsets
 from villageflow.calibrate.scales import Box, Floats
 from villageflow.errors import CalibrationError, did_you_mean
 
@@ -282,10 +282,10 @@ def entity_marginals(model: RandomModel, theta: Floats, *, nodes: int = 5) -> Ma
     if not (isinstance(nodes, int) and 1 <= nodes <= _MOST_NODES):
         raise CalibrationError(f"nodes is {nodes!r}; give a whole number from 1 (Laplace) to {_MOST_NODES}")
     size, n_entities = len(model.random), len(model.target.entities)
-    if nodes**size > _MOST_POINTS:
+    if nodes > most_nodes(size):
         raise CalibrationError(
             f"{nodes} nodes for each of {size} effects are {nodes**size} runs of an entity; take at most "
-            f"{int(_MOST_POINTS ** (1 / size))} nodes"
+            f"{most_nodes(size)} nodes"
         )
     block = max(1, _LANES // (n_entities * max(len(offsets(size)), nodes**size)))
     parts = [_block(model, theta[k:k + block], nodes) for k in range(0, len(theta), block)]
@@ -295,31 +295,50 @@ def entity_marginals(model: RandomModel, theta: Floats, *, nodes: int = 5) -> Ma
     ))
 
 
+def most_nodes(size: int) -> int:
+    """Largest number of nodes for each of several effects."""
+    return next(k for k in range(_MOST_NODES, 0, -1) if k**size <= _MOST_POINTS)
+
+
 def _block(model: RandomModel, theta: Floats, nodes: int) -> Marginals:
     size, shape = len(model.random), (len(theta), len(model.target.entities))
-    locations, factor = model.locations(theta), model.factor(theta)
-    shared = theta[:, :model.target.box.size]
-
-    def log_density(effects: Floats, lanes: npt.NDArray[np.intp]) -> Floats:
-        candidate, entity = lanes // shape[1], lanes % shape[1]
-        values = shared[candidate]
-        moved = locations[:, candidate, entity] + _times(factor[:, :, candidate], effects)
-        for j, position in enumerate(model.positions):
-            values[:, position] = from_scale(model.target.box.scales[position], moved[j])
-        return by_lane(model.target, values, entity)
-
+    factor = model.factor(theta)
+    log_density = density_of(model, theta)
     found = integrate(log_density, shape[0] * shape[1], size, nodes=nodes)
     root = np.repeat(factor, shape[1], axis=2)
     spread = found.covariance()
-    half = np.stack([_times(root, spread[:, j]) for j in range(size)], axis=1)
-    cov = np.stack([_times(root, half[j]) for j in range(size)])
+    half = np.stack([times(root, spread[:, j]) for j in range(size)], axis=1)
+    cov = np.stack([times(root, half[j]) for j in range(size)])
     return Marginals(
-        found.value.reshape(shape), _times(root, found.mode).reshape(size, *shape), cov.reshape(size, size, *shape),
+        found.value.reshape(shape), times(root, found.mode).reshape(size, *shape), cov.reshape(size, size, *shape),
         found.converged.reshape(shape),
     )
 
 
-def _times(factor: Floats, effects: Floats) -> Floats:
+def density_of(model: RandomModel, theta: Floats) -> LogDensity:
+    """Log likelihood of an entity under a candidate, given its standard normal effects; lanes as in `entity_marginals`.
+
+    A lane is a candidate and an entity, the entity fastest.
+    """
+    many = len(model.target.entities)
+
+    def log_density(effects: Floats, lanes: npt.NDArray[np.intp]) -> Floats:
+        return by_lane(model.target, natural_of(model, theta, effects, lanes), lanes % many)
+
+    return log_density
+
+
+def natural_of(model: RandomModel, theta: Floats, effects: Floats, lanes: npt.NDArray[np.intp]) -> Floats:
+    """Natural values (k, p) of the target's parameters in lanes (k,) with standard normal effects (r, k)."""
+    candidate, entity = np.divmod(lanes, len(model.target.entities))
+    values = theta[candidate, :model.target.box.size]
+    moved = model.locations(theta)[:, candidate, entity] + times(model.factor(theta)[:, :, candidate], effects)
+    for j, position in enumerate(model.positions):
+        values[:, position] = from_scale(model.target.box.scales[position], moved[j])
+    return values
+
+
+def times(factor: Floats, effects: Floats) -> Floats:
     """Lower triangular (r, r, n) times (r, n), in a fixed order."""
     return np.stack([np.cumsum(factor[i, :i + 1] * effects[:i + 1], axis=0)[-1] for i in range(len(effects))])
 

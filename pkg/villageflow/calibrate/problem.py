@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import xarray as xr
 
 from villageflow.calibrate.checks import (
     COLUMNS,
@@ -22,20 +21,18 @@ from villageflow.calibrate.checks import (
     checked_covariates,
     checked_rows,
 )
+from villageflow.calibrate.lanes import Lanes
 from villageflow.calibrate.likelihood import Observable, log_terms
 from villageflow.calibrate.scales import Box, Floats
-from villageflow.ensemble.design import Design, check_model
-from villageflow.ensemble.jacobian import FLAG, jacobian
-from villageflow.ensemble.schema import FINISHED, STATUS
-from villageflow.ensemble.simulate import simulate, time_grid
+from villageflow.calibrate.slopes import slopes_of
+from villageflow.ensemble.design import check_model
+from villageflow.ensemble.simulate import time_grid
 from villageflow.errors import CalibrationError
 from villageflow.ir.model import Model
 from villageflow.names import variable_id
 
 _NO_ROWS: Final = pd.DataFrame(columns=[*COLUMNS])
 _NO_COVARIATES: Final = pd.DataFrame(columns=[*COVARIATES])
-_MAX_BYTES: Final = 2**28
-"""Of saved paths at once; more lanes are run in turn, which moves no bit."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -165,29 +162,32 @@ class Problem:
         if values.ndim == 2:
             values = np.broadcast_to(values[:, None, :], (n, many, values.shape[1]))
         found, last = np.empty((n, len(rows))), float(rows["time"].max())
-        for part in self._parts(n, last):
-            found[part] = self._at_rows(self._paths(values[part], last), rows)
+        for part in self.lanes.parts(n, last):
+            found[part] = self._at_rows(self.lanes.paths(values[part], last), rows)
         return found
 
     @cached_property
-    def smooth(self) -> bool:
-        """Whether the engine's derivatives are all of it: no free parameter also moves an event or a condition."""
-        middle = np.broadcast_to(self.box.natural(np.full(self.box.size, 0.5)), (1, len(self.entities), self.box.size))
-        flags = self._jacobian(middle, float(self.save_times[-1]))[FLAG].to_numpy()
-        return set(map(str, flags)) <= {"smooth", "none"}
+    def lanes(self) -> Lanes:
+        """The runs of the model."""
+        return Lanes(self)
 
-    @cached_property
+    @property
     def fixed_steps(self) -> bool:
         """Whether the method has fixed steps, which the engine can differentiate."""
-        return (self.method or self.model.method) in ("euler", "rk4")
+        return self.lanes.fixed_steps
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the engine's derivatives are all of it: no free parameter also moves an event or a condition."""
+        return self.lanes.smooth
 
     def location_slopes(self, values: Floats, rows: pd.DataFrame) -> tuple[Floats, Floats]:
         """Locations of the rows and their exact derivatives by the free parameters.
 
         Parameters
         ----------
-        values : (n, p) array
-            Natural values, shared by all entities.
+        values : (n, p) or (n, E, p) array
+            Natural values, shared by all entities or each its own.
         rows : DataFrame
             As for `locations`.
 
@@ -195,22 +195,20 @@ class Problem:
         -------
         locations : (n, len(rows)) array
         derivatives : (n, len(rows), p) array
-            Per natural unit; zero for noise parameters, NaN where run or derivative did not stay finite.
+            Per natural unit, by the row's own parameters; zero for noise parameters, NaN where run or derivative did
+            not stay finite.
         """
+        if not self.lanes.free:
+            return self.locations(values, rows), np.zeros((len(values), len(rows), self.box.size))
         n, last = len(values), float(rows["time"].max())
-        found = np.zeros((n, len(rows), self.box.size))
-        columns = [j for j, name in enumerate(self.box.names) if name in self.model.constants]
-        every = np.broadcast_to(values[:, None, :], (n, len(self.entities), values.shape[1]))
-        for part in self._parts(n, last, 1 + len(columns)) if columns else ():
-            moved = self._jacobian(every[part], last)
-            healthy = moved[STATUS].to_numpy() == FINISHED
-            for place, j in enumerate(columns):
-                paths = {
-                    name: np.where(healthy[:, place, None], moved[name].to_numpy()[:, place], np.nan)
-                    .reshape(-1, len(self.entities), moved.sizes["time"]) for name in self._saved
-                }
-                found[part, :, j] = self._at_rows(paths, rows)
-        return self.locations(values, rows), found
+        located, moved = np.empty((n, len(rows))), np.zeros((n, len(rows), self.box.size))
+        if values.ndim == 2:
+            values = np.broadcast_to(values[:, None, :], (n, len(self.entities), values.shape[1]))
+        for part in self.lanes.parts(n, last, 2 * len(self.lanes.free)):
+            paths, slopes = self.lanes.moved(values[part], last)
+            located[part] = self._at_rows(paths, rows)
+            moved[part][:, :, self.lanes.columns] = self._at_rows(slopes, rows)
+        return located, moved
 
     def log_likelihood(self, table: pd.DataFrame) -> Floats:
         """Log likelihood of the measurements for each row of a table of free parameters, (n,)."""
@@ -222,82 +220,46 @@ class Problem:
 
     def entity_log_likelihood(self, values: Floats) -> Floats:
         """Log likelihood of the measurements of each entity under its own parameters, (n, E, p) to (n, E)."""
-        terms = log_terms(self, values, self.measurements)
-        found = np.zeros((len(values), len(self.entities)))
-        np.add.at(found.T, self.positions(self.measurements), terms.T)
+        return self._by_entity(log_terms(self, values, self.measurements))
+
+    def entity_slopes(self, values: Floats) -> tuple[Floats, Floats]:
+        """Exact derivatives of `entity_log_likelihood` by each entity's own parameters, natural units, (n, E, p).
+
+        Beside them (n, E, p, p) second derivatives but for the bending of the trajectories. Where a parameter moves an
+        event or a condition (`smooth` is False) both leave its effect out.
+        """
+        if values.ndim == 2:
+            values = np.broadcast_to(values[:, None, :], (len(values), len(self.entities), values.shape[1]))
+        found = slopes_of(self, values, self.measurements)
+        return self._by_entity(found.scores), found.curvature(self._by_entity)
+
+    def _by_entity(self, terms: Floats) -> Floats:
+        """Sums over the rows of each entity, (n, rows, ...) to (n, E, ...)."""
+        order, firsts = self._rows_by_entity
+        found = np.zeros((len(terms), len(self.entities), *terms.shape[2:]))
+        measured = np.flatnonzero(firsts >= 0)
+        found[:, measured] = np.add.reduceat(terms[:, order], firsts[measured], axis=1)
         return found
 
     @cached_property
-    def _saved(self) -> list[str]:
-        """Variables of the model that are observed."""
-        return sorted({variable_id(observable.formula) for observable in self.observables})
-
-    def _parts(self, n: int, last: float, copies: int = 1) -> Iterator[slice]:
-        """Blocks of parameter vectors whose saved paths fit the memory."""
-        lane_bytes = 8 * copies * len(self.entities) * len(self._saved) * int((self.save_times <= last + 1e-9).sum())
-        block = max(1, _MAX_BYTES // lane_bytes)
-        return (slice(first, first + block) for first in range(0, n, block))
+    def _rows_by_entity(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Measurements ordered by entity, and where each entity begins; -1 without a measurement."""
+        entity = self.positions(self.measurements)
+        counts = np.bincount(entity, minlength=len(self.entities))
+        return np.argsort(entity, kind="stable"), np.where(counts > 0, np.cumsum(counts) - counts, -1)
 
     def _at_rows(self, paths: Mapping[str, Floats], rows: pd.DataFrame) -> Floats:
-        """Paths (n, E, times) by variable at the rows: a value, or for net flows a change."""
+        """Paths (n, E, times, ...) by variable at the rows: a value, or for net flows a change; (n, rows, ...)."""
         entity, until = self.positions(rows), self._saved_at(rows["time"])
         since = self._saved_at(rows["from_time"]) if "from_time" in rows.columns else np.full(len(rows), -1)
-        names, found = rows["observable"].to_numpy(), np.empty((len(next(iter(paths.values()))), len(rows)))
+        names, some = rows["observable"].to_numpy(), next(iter(paths.values()))
+        found = np.empty((len(some), len(rows), *some.shape[3:]))
         for observable in self.observables:
             path, at = paths[variable_id(observable.formula)], np.flatnonzero(names == observable.name)
             found[:, at] = path[:, entity[at], until[at]]
             flows = at[since[at] >= 0]
             found[:, flows] -= path[:, entity[flows], since[flows]]
         return found
-
-    def _paths(self, values: Floats, last: float) -> dict[str, Floats]:
-        """Saved paths by variable, (n, E, times); NaN for a run that did not stay finite."""
-        table, inputs = self._lanes(values)
-        result = simulate(
-            self.model, Design(table), save=self._saved, time_step=self.time_step, final_time=last, method=self.method,
-            errors="flag", inputs=inputs,
-        )
-        failed = (result[STATUS].to_numpy() != FINISHED)[:, None]
-        shape = (*values.shape[:2], -1)
-        return {name: np.where(failed, np.nan, result[name]).reshape(shape) for name in self._saved}
-
-    def _jacobian(self, values: Floats, last: float) -> xr.Dataset:
-        """Derivatives of the saved paths by the free constants, a lane for each vector and entity."""
-        table, inputs = self._lanes(values)
-        names = [name for name in self.box.names if name in self.model.constants]
-        return jacobian(
-            self.model, names, Design(table), save=self._saved, time_step=self.time_step, final_time=last,
-            method=self.method, errors="flag", inputs=inputs,
-        )
-
-    def _lanes(self, values: Floats) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-        """Constants and supplied series of every lane, for values (n, E, p)."""
-        n, many, size = values.shape
-        table = pd.DataFrame(values.reshape(n * many, size), columns=list(self.box.names))
-        table = table[[name for name in self.box.names if name in self.model.constants]]
-        constants, series = self._brought
-        table = table.assign(**self.fixed, **{name: np.tile(own, n) for name, own in constants.items()})
-        inputs = {name: pd.DataFrame(np.tile(own, n), index=times) for name, (times, own) in series.items()}
-        return table.copy(), inputs
-
-    @cached_property
-    def _brought(self) -> tuple[dict[str, Floats], dict[str, tuple[Floats, Floats]]]:
-        """Constants by entity, (E,); series by entity with their times, (times, E)."""
-        constants: dict[str, Floats] = {}
-        series: dict[str, tuple[Floats, Floats]] = {}
-        for name, rows in self.covariates.groupby("name", sort=True):
-            if rows["time"].isna().all():
-                constants[str(name)] = rows.set_index("entity")["value"].reindex(self.entities).to_numpy()
-                continue
-            table = rows.pivot(index="time", columns="entity", values="value")[list(self.entities)].sort_index()
-            absent = np.argwhere(table.isna().to_numpy())
-            if len(absent):
-                time, entity = table.index[int(absent[0, 0])], table.columns[int(absent[0, 1])]
-                raise CalibrationError(
-                    f"the covariates give {name!r} of others at {time:g} and not of {entity}; add the row"
-                )
-            series[str(name)] = table.index.to_numpy(), table.to_numpy()
-        return constants, series
 
     def _saved_at(self, times: pd.Series[float]) -> npt.NDArray[np.intp]:
         """Positions of times among `save_times`; -1 where there is none."""

@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.stats import t
 
 from villageflow.calibrate.climb import OnRound, Optimum, covariance, maximise, standard_errors
+from villageflow.calibrate.effectslopes import Sloped, marginal_slopes
 from villageflow.calibrate.marginal import (
     EntityTarget,
     Mask,
@@ -22,6 +23,7 @@ from villageflow.calibrate.marginal import (
     entity_marginals,
     from_scale,
     marginal_log_likelihood,
+    most_nodes,
     part_of,
     random_model,
 )
@@ -34,6 +36,8 @@ NODES_MATTER: Final = 1e-2
 """Spread of the log likelihood over 1, 5 and 9 nodes above which a result is flagged; as for two starts that agree."""
 CHECKED_NODES: Final = (1, 5, 9)
 _NO_GAIN: Final = 1e-4
+_FEWEST_NODES: Final = 3
+"""With which slopes can guide a search; Laplace's approximation has one node and no average."""
 _STEP: Final = 0.1
 
 
@@ -57,7 +61,8 @@ class RandomEffectsResult:
     loglik : float
         Marginal log likelihood with all constants.
     loglik_by_nodes : mapping of int to float
-        At the estimate with 1, 5 and 9 nodes for each effect.
+        At the estimate with 1, 5 and 9 nodes for each effect, with those of the fit and, for a fit with 9 or more, with
+        twice as many.
     nodes : int
         With which the fit was made.
     at_bound : tuple of str
@@ -130,7 +135,7 @@ class RandomEffectsResult:
     @property
     def nodes_agree(self) -> bool:
         """Whether 1, 5 and 9 nodes give the same log likelihood to 1e-2."""
-        return bool(np.ptp(list(self.loglik_by_nodes.values())) <= NODES_MATTER)
+        return bool(np.ptp([self.loglik_by_nodes[k] for k in CHECKED_NODES]) <= NODES_MATTER)
 
     def intervals(self, level: float = 0.95) -> pd.DataFrame:
         """Intervals with the clustered errors and t(E - 1), formed on the transformed scale; natural units."""
@@ -162,7 +167,7 @@ class RandomEffectsResult:
             spread = ", ".join(f"{value:.6f} ({nodes})" for nodes, value in self.loglik_by_nodes.items())
             found.append(
                 f"the log likelihood depends on the number of nodes: {spread}; that of this fit is off by "
-                f"{abs(self.loglik - self.loglik_by_nodes[CHECKED_NODES[-1]]):.1g}, use more nodes unless it is small"
+                f"{abs(self.loglik - self.loglik_by_nodes[max(self.loglik_by_nodes)]):.1g}, use more nodes unless it is small"
             )
         found += [
             f"sd({name}) is 0, on the boundary: the other errors take it as known; test it with half the p value of "
@@ -278,7 +283,15 @@ def _search(
         theta[:, at] = box.natural(unit)
         return marginal_log_likelihood(model, theta, nodes=nodes)
 
-    found = maximise(objective, box.size, starts=starts, seed=seed, progress=progress)
+    def slopes(unit: Floats) -> tuple[Floats, Floats]:
+        theta = np.zeros((len(unit), len(free)))
+        theta[:, at] = box.natural(unit)
+        scores, hessians = marginal_slopes(model, theta, nodes=nodes)
+        width = box.width
+        return scores[:, :, at].sum(axis=1) * width, hessians[:, at][:, :, at] * np.outer(width, width)
+
+    known = isinstance(model.target, Sloped) and model.target.fixed_steps and nodes >= _FEWEST_NODES
+    found = maximise(objective, box.size, starts=starts, seed=seed, slopes=slopes if known else None, progress=progress)
     theta = np.zeros(len(free))
     theta[at] = np.where(found.unit == 0, box.lower, np.where(found.unit == 1, box.upper, box.natural(found.unit)))
     return found, theta
@@ -309,7 +322,9 @@ def _result(
     def table(values: Floats) -> pd.DataFrame:
         return pd.DataFrame(values, index=names, columns=names)
 
-    by_nodes = {k: float(marginal_log_likelihood(model, theta[None, :], nodes=k)[0]) for k in CHECKED_NODES}
+    finer = min(2 * nodes + 1, most_nodes(len(model.random))) if nodes >= CHECKED_NODES[-1] else nodes
+    checked = sorted({*CHECKED_NODES, nodes, finer})
+    by_nodes = {k: float(marginal_log_likelihood(model, theta[None, :], nodes=k)[0]) for k in checked}
     return RandomEffectsResult(
         params=pd.Series(theta, index=names),
         scales=pd.Series(model.box.scales, index=names),

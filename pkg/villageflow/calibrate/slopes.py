@@ -7,6 +7,7 @@ derivatives are elementwise differences of fourth order, without a run of the mo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 
@@ -46,12 +47,12 @@ class Differentiable(Target, Protocol):
     def smooth(self) -> bool: ...
 
     def location_slopes(self, values: Floats, rows: pd.DataFrame) -> tuple[Floats, Floats]:
-        """Locations and their derivatives by the natural parameters, (n, p) to (n, rows) and (n, rows, p)."""
+        """Locations and their derivatives by the natural parameters, (n, p) or (n, E, p) to (n, rows), (n, rows, p)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Slopes:
-    """First derivatives of each row's log density, and the curvature that follows from first derivatives alone.
+    """First derivatives of each row's log density, and what they say of the second.
 
     Attributes
     ----------
@@ -59,14 +60,37 @@ class Slopes:
         Log densities.
     scores : (n, rows, p) array
         By the natural parameters; NaN where the run failed.
-    curvature : (n, p, p) array
-        Sum over rows of the second derivatives of the density along the first derivatives of location and noise
-        parameter (generalised Gauss-Newton): the Hessian but for the bending of the trajectories.
+    directions : (2, n, rows, p) array
+        Derivatives of each row's location and noise parameter.
+    bending : (2, 2, n, rows) array
+        Second derivatives of the density by them.
     """
 
     terms: Floats
     scores: Floats
-    curvature: Floats
+    directions: Floats
+    bending: Floats
+
+    def curvature(self, total: Callable[[Floats], Floats]) -> Floats:
+        """Second derivatives of the log likelihood but for the bending of the trajectories (generalised Gauss-Newton).
+
+        Parameters
+        ----------
+        total : callable
+            Sums an (n, rows) array over rows: to (n,), or to (n, groups).
+
+        Returns
+        -------
+        (n, p, p) or (n, groups, p, p) array
+        """
+        size = self.scores.shape[-1]
+        bent = np.einsum("abnr,bnrq->anrq", self.bending, self.directions)
+        each = {
+            (i, j): total((self.directions[..., i] * bent[..., j]).sum(axis=0))
+            for i in range(size) for j in range(i, size)
+        }
+        rows = [np.stack([each[min(i, j), max(i, j)] for j in range(size)], axis=-1) for i in range(size)]
+        return np.stack(rows, axis=-2)
 
 
 def slopes_of(target: Differentiable, values: Floats, rows: pd.DataFrame) -> Slopes:
@@ -76,8 +100,8 @@ def slopes_of(target: Differentiable, values: Floats, rows: pd.DataFrame) -> Slo
     ----------
     target : Differentiable
         Such as a `Problem` that runs with fixed steps.
-    values : (n, p) array
-        Natural values of the free parameters, shared by all entities.
+    values : (n, p) or (n, E, p) array
+        Natural values of the free parameters, shared by all entities or each its own.
     rows : DataFrame
         Measurements, checked by `Problem`.
 
@@ -101,9 +125,7 @@ def slopes_of(target: Differentiable, values: Floats, rows: pd.DataFrame) -> Slo
     first, second = first.reshape(2, *shape), second.reshape(2, 2, *shape)
     first[1], second[1], second[:, 1] = (np.where(known, part, 0.0) for part in (first[1], second[1], second[:, 1]))
     directions = np.stack([moves, _noise_directions(target, rows, moves.shape)])
-    scores = (first[..., None] * directions).sum(axis=0)
-    bent = np.einsum("abnr,bnrq->anrq", second, directions)
-    return Slopes(terms[0], scores, np.einsum("anrp,anrq->npq", directions, bent))
+    return Slopes(terms[0], (first[..., None] * directions).sum(axis=0), directions, second)
 
 
 def _centred(target: Target, rows: pd.DataFrame, locations: Floats, moves: Floats) -> tuple[Floats, Floats]:
