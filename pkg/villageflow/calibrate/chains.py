@@ -5,12 +5,10 @@ emcee draws from a Mersenne twister; its state is set from the seed here, and ne
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.random import MT19937
@@ -18,6 +16,7 @@ from numpy.random import MT19937
 from villageflow.calibrate.climb import Objective
 from villageflow.calibrate.priors import Priors
 from villageflow.calibrate.scales import Floats
+from villageflow.calibrate.states import store, stored
 from villageflow.errors import CalibrationError
 
 Progress = Callable[[int, int, float], None]
@@ -118,36 +117,15 @@ def extended(
             end = row + 1
             found = Chain(points[:end], values[:end], acceptance[:end], *state.random_state[1:])
             if file is not None:
-                _store(file, found, identity)
+                store(file, vars(found), identity)
         if progress is not None:
             progress(row * thin, draws * thin, float(values[row].mean()))
     return found
 
 
-def _store(file: Path, chain: Chain, identity: Mapping[str, str]) -> None:
-    """Write a whole new file, then put it in the place of the old one: a kill leaves one or the other."""
-    beside = file.with_name(file.name + ".part")
-    with beside.open("wb") as stream:
-        np.savez(stream, identity=np.array(json.dumps(dict(identity))), **vars(chain))
-    beside.replace(file)
-
-
 def loaded(file: Path, identity: Mapping[str, str], log_posterior: Objective) -> Chain:
     """The chain of a file, if it is of this run."""
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            known = json.loads(str(stored["identity"]))
-            parts = {name: stored[name] for name in Chain.__dataclass_fields__}
-    except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
-        raise CalibrationError(
-            f"{file} cannot be read as a chain ({error}); remove it to start anew, or name another file"
-        ) from None
-    for name, value in identity.items():
-        if known.get(name) != value:
-            raise CalibrationError(
-                f"the chain in {file} was run with another {name} ({known.get(name)}; now {value}); resume with what "
-                "began it, or name another file"
-            )
+    parts = stored(file, tuple(Chain.__dataclass_fields__), identity, what="chain")
     scalars = {"position": int(parts["position"]), "has_gauss": int(parts["has_gauss"]), "gauss": float(parts["gauss"])}
     chain = Chain(**{**parts, **scalars})
     again = log_posterior(chain.points[-1])

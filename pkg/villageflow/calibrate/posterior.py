@@ -133,7 +133,7 @@ def sampled(
     _check(problem, seed, walkers, steps, thin)
     priors = Priors.of(problem.box, getattr(problem, "parameters", None))
     log_posterior = log_posterior_of(problem, priors)
-    identity = _identity(problem, priors) | {"seed": str(seed), "walkers": str(walkers), "thin": str(thin)}
+    identity = identity_of(problem, priors) | {"seed": str(seed), "walkers": str(walkers), "thin": str(thin)}
     file = None if resume is None else Path(resume)
     if file is not None and file.exists():
         chain = loaded(file, identity, log_posterior)
@@ -179,7 +179,7 @@ def posterior_summary(data: InferenceData) -> pd.DataFrame:
     })
     values = np.stack([posterior[name].transpose("draw", "chain").to_numpy() for name in box.names], axis=-1)
     thin = int(posterior.attrs["thin"])
-    table = _diagnostics(box, box.transformed(values), thin)
+    table = diagnostics(box, box.transformed(values), thin, independent=posterior.attrs.get("chains") == "independent")
     pooled = values.reshape(-1, box.size)
     numbers = {"mean": pooled.mean(axis=0), "sd": pooled.std(axis=0, ddof=1)}
     for level, row in zip(QUANTILES, np.quantile(pooled, QUANTILES, axis=0), strict=True):
@@ -192,7 +192,7 @@ def posterior_summary(data: InferenceData) -> pd.DataFrame:
 # --- what a chain depends on ---------------------------------------------------------------------------------------
 
 
-def _identity(problem: Measured, priors: Priors) -> dict[str, str]:
+def identity_of(problem: Measured, priors: Priors) -> dict[str, str]:
     """What a chain depends on, as short texts."""
     model, box = getattr(problem, "model", None), priors.box
     covariates = getattr(problem, "covariates", None)
@@ -200,17 +200,18 @@ def _identity(problem: Measured, priors: Priors) -> dict[str, str]:
     settings = {name: getattr(problem, name, None) for name in ("time_step", "method")}
     return {
         "model": "" if model is None else str(model.digest),
-        "parameters": _sha256(repr([(*row[:-1], row[-1].distribution, row[-1].mode) for row in rows])),
-        "observables": _sha256(repr(problem.observables)),
-        "measurements": _sha256(problem.measurements.to_csv(index=False)),
-        "covariates": "" if covariates is None else _sha256(covariates.to_csv(index=False)),
+        "parameters": sha256(repr([(*row[:-1], row[-1].distribution, row[-1].mode) for row in rows])),
+        "observables": sha256(repr(problem.observables)),
+        "measurements": sha256(problem.measurements.to_csv(index=False)),
+        "covariates": "" if covariates is None else sha256(covariates.to_csv(index=False)),
         "fixed": json.dumps(dict(sorted(getattr(problem, "fixed", {}).items()))),
         "settings": json.dumps(settings),
         "sampler": f"emcee {version('emcee')}",
     }
 
 
-def _sha256(text: str) -> str:
+def sha256(text: str) -> str:
+    """Digest of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -240,7 +241,8 @@ def _check(problem: Measured, seed: int, walkers: int, steps: int, thin: int) ->
 # --- what it says ------------------------------------------------------------------------------------------------
 
 
-def _arviz() -> Any:
+def quiet_arviz() -> Any:
+    """The library, without what it says when it is imported."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import arviz
@@ -265,22 +267,22 @@ def _tau(transformed: Floats) -> Floats:
 def _ess(values: Floats, method: str) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return float(_arviz().ess(np.ascontiguousarray(values.T), method=method))
+        return float(quiet_arviz().ess(np.ascontiguousarray(values.T), method=method))
 
 
-def _rhat(values: Floats) -> float:
-    """Of the even and the odd walkers in the two halves of the draws; (draws, walkers)."""
-    groups = np.stack([values[:, first::2].ravel() for first in range(2)])
+def _rhat(values: Floats, *, independent: bool) -> float:
+    """Of independent chains, or of the even and the odd walkers, in the two halves of the draws; (draws, walkers)."""
+    groups = values.T if independent else np.stack([values[:, first::2].ravel() for first in range(2)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return float(_arviz().rhat(groups, method="rank"))
+        return float(quiet_arviz().rhat(np.ascontiguousarray(groups), method="rank"))
 
 
-def _diagnostics(box: Box, transformed: Floats, thin: int) -> pd.DataFrame:
+def diagnostics(box: Box, transformed: Floats, thin: int, *, independent: bool = False) -> pd.DataFrame:
     """R-hat, effective sample sizes and autocorrelation time in steps, from (draws, walkers, p) transformed values."""
     each = [transformed[:, :, j] for j in range(box.size)]
     return pd.DataFrame({
-        "rhat": [_rhat(values) for values in each],
+        "rhat": [_rhat(values, independent=independent) for values in each],
         "ess_bulk": [_ess(values, "bulk") for values in each],
         "ess_tail": [_ess(values, "tail") for values in each],
         "tau": thin * _tau(transformed),
@@ -321,13 +323,13 @@ def _inference_data(
 ) -> InferenceData:
     box, points = problem.box, chain.points[1:]
     burnt = _burn_in(points, chain.log_posterior[1:])
-    table = _diagnostics(box, points[burnt:], thin)
+    table = diagnostics(box, points[burnt:], thin)
     said = _warnings(table, thin * (len(points) - burnt), chain.acceptance[1 + burnt:].mean(axis=0))
     model = getattr(problem, "model", None)
     name = "" if model is None else str(model.name)
     attrs: dict[str, Any] = {
         "seed": int(identity["seed"]), "thin": thin, "steps": thin * len(points), "walkers": points.shape[1],
-        "model": name, "model_sha256": identity["model"], "problem_sha256": _sha256(json.dumps(dict(identity))),
+        "model": name, "model_sha256": identity["model"], "problem_sha256": sha256(json.dumps(dict(identity))),
         "sampler": identity["sampler"], "burn_in": thin * burnt,
         "burn_in_rule": f"until the mean density arrives, then {BURN_IN} autocorrelation times; 10 to 50 % of all",
         "acceptance": float(chain.acceptance[1 + burnt:].mean()), "warning": said,
@@ -344,13 +346,17 @@ def _inference_data(
         found = zip(table.columns, table.to_numpy()[j].tolist(), strict=True)
         posterior[column].attrs.update(own | dict(found))
     groups["posterior"] = posterior
+    groups["observed_data"] = observed(problem)
+    data: InferenceData = quiet_arviz().InferenceData(attrs=attrs, **groups)
+    return data
+
+
+def observed(problem: Measured) -> xr.Dataset:
+    """The measurements, as a group of the result."""
     rows = problem.measurements
     kept = [column for column in ("entity", "time", "from_time", "observable", "comparator") if column in rows.columns]
     coords = {c: ("measurement", rows[c].to_numpy(dtype=None if "time" in c else str)) for c in kept}
-    values = rows["value"].to_numpy(dtype=float)
-    groups["observed_data"] = xr.Dataset({"value": ("measurement", values)}, coords=coords)
-    data: InferenceData = _arviz().InferenceData(attrs=attrs, **groups)
-    return data
+    return xr.Dataset({"value": ("measurement", rows["value"].to_numpy(dtype=float))}, coords=coords)
 
 
 def _by_walker(values: Mapping[str, Floats], first: int) -> xr.Dataset:
