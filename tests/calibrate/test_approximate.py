@@ -216,7 +216,7 @@ def test_neither_threads_nor_the_order_of_facts_move_a_bit(model):
 def test_a_model_that_draws_random_numbers_is_refused(tmp_path):
     path = tmp_path / "random.mdl"
     path.write_text(MODEL.replace("rate = slope", "rate = slope*RANDOM UNIFORM(0.9, 1.1, 1)"))
-    with pytest.raises(CalibrationError, match=r"draws random numbers \(rate\), so that a particle run again is another"):
+    with pytest.raises(CalibrationError, match=r"draws random numbers \(rate\), so that a particle run"):
         sample_approximate(vf.read_model(path), priors(), facts(AT_0, AT_4), seed=1)
 
 

@@ -187,8 +187,8 @@ def sample_approximate(
     Raises
     ------
     CalibrationError
-        Facts that do not fit the model, a model that draws random numbers, a setting out of range, a prior without a density, or one of which too few
-        draws have a finite implausibility of every condition.
+        Facts that do not fit the model, a model that draws random numbers, a setting out of range, a prior without a
+        density, or one of which too few draws have a finite implausibility of every condition.
 
     Notes
     -----
@@ -310,7 +310,6 @@ def _match(runs: _Runs, priors: Priors, islands: list[Island], settings: Mapping
             raise CalibrationError(f"{faults[0]}; one island is too few to compare: take more particles or more moves")
         logs[~met] = -np.inf
         islands = [island for island, meets in zip(islands, met, strict=True) if meets]
-        islands = islands[:len(islands) // 2 * 2]  # R-hat compares even and odd ones
     statistics, implausibility = (
         pd.DataFrame(found, columns=names)
         for found in runs.compared(np.concatenate([island.points for island in islands]), facts)

@@ -40,12 +40,10 @@ def checked_moves(size: int, seed: int, particles: int, islands: int, moves: int
     least = max(FEWEST_PARTICLES, FEWEST_EACH * size)
     for name, count, fewest, why in (
         ("seed", seed, 0, ""), ("particles", particles, least, f" for {size} parameters"),
-        ("moves", moves, 1, ""),
+        ("islands", islands, 2, ", to be compared"), ("moves", moves, 1, ""),
     ):
         if count < fewest:
             raise CalibrationError(f"{name} is {count}; it must be at least {fewest}{why}")
-    if islands < 2 or islands % 2:
-        raise CalibrationError(f"islands is {islands}; it must be even and at least 2, to be compared")
     return moves
 
 
@@ -76,7 +74,7 @@ def inference_data(
     priors : Priors
         Of the parameters.
     islands : sequence of Island
-        An even number, of equal size.
+        At least two, of equal size.
     attrs : mapping
         Of the result; thinning, acceptance and the warning are added.
     by_draw : mapping of str to (E, n) array

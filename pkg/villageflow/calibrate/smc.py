@@ -73,7 +73,7 @@ def sample_smc(
         Of each island, at least 100 and ten times as many as there are parameters. A mode needs to hold some of them
         in the prior to be found.
     islands : int
-        Independent repetitions, an even number: their scatter is the error of the evidence. The first ones do not move
+        Independent repetitions, at least 2: their scatter is the error of the evidence. The first ones do not move
         when more are asked for.
     moves : int, optional
         Metropolis steps of each particle at each temperature; by default five for each parameter, at least 20.
@@ -98,8 +98,8 @@ def sample_smc(
     Raises
     ------
     CalibrationError
-        A parameter that differs between entities, a model that draws random numbers, a setting out of range, too few draws from the prior with a finite
-        density, or a file of another run.
+        A parameter that differs between entities, a model that draws random numbers, a setting out of range, too few
+        draws from the prior with a finite density, or a file of another run.
 
     Notes
     -----
