@@ -424,7 +424,7 @@ def fit(
 ) -> None:
     """Fit a calibration problem by maximum likelihood and print what was found."""
     from villageflow.calibrate.folder import read_problem
-    from villageflow.calibrate.national import PROBLEMS
+    from villageflow.calibrate.problems import PROBLEMS
     from villageflow.report.fits import fit_any, save_any
     from villageflow.report.reporting import calibration_report, save_report
 

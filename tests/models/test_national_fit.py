@@ -7,13 +7,13 @@ import re
 import pytest
 
 import villageflow as vf
-from villageflow.calibrate.national import PROBLEMS
 from villageflow.calibrate.predict import predict
+from villageflow.calibrate.problems import PROBLEMS
 
 
 @pytest.fixture(scope="module")
 def problem():
-    return PROBLEMS["national_diffusion"]()
+    return PROBLEMS["national"]()
 
 
 @pytest.fixture(scope="module")

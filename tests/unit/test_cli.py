@@ -157,7 +157,7 @@ def test_equal_calls_write_equal_files(model: Path, monkeypatch: pytest.MonkeyPa
         (["run", "{model}", "--set", "=3"], "NAME=VALUE"),
         (["run", "{model}", "--set", "rate=1", "--set", "Rate=0.5"], "twice"),
         (["estimate", "county_crowding", "--output", "{model}"], "is no folder"),
-        (["fit", "national_diffusion", "--output", "{folder}"], "cannot be written"),
+        (["fit", "national", "--output", "{folder}"], "cannot be written"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_1(
@@ -274,7 +274,7 @@ def test_fit_prints_and_saves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "fit.json"
-    assert call(monkeypatch, "fit", "national_diffusion", "--output", out) == 0
+    assert call(monkeypatch, "fit", "national", "--output", out) == 0
     assert "log likelihood" in capsys.readouterr().out
     assert vf.load_fit(out).converged
     assert call(monkeypatch, "fit", "nothing") == 1

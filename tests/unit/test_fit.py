@@ -16,10 +16,10 @@ from villageflow.calibrate.climb import maximise
 from villageflow.calibrate.curves import compare_with_curves, curve_target, fit_curve
 from villageflow.calibrate.fit import fit
 from villageflow.calibrate.likelihood import Observable
+from villageflow.calibrate.load import load_fit
 from villageflow.calibrate.national import national_problem
 from villageflow.calibrate.predict import predict, score
 from villageflow.calibrate.problem import Problem
-from villageflow.calibrate.load import load_fit
 from villageflow.errors import CalibrationError
 
 MODEL = """{UTF-8}

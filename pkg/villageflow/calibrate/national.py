@@ -22,7 +22,6 @@ The observation model, and why
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -86,8 +85,8 @@ def national_problem(
     chosen["noise"], chosen["noise_parameter"] = noise, name
     shared = priors("national_diffusion").query("effect == 'shared'")
     error = pd.DataFrame([{
-        "name": name, "unit": unit, "scale": "log", "lower": low, "upper": high, "effect": "shared",
-        "source": f"estimated: {NOISE[noise].parameter}",
+        "name": name, "unit": unit, "scale": "log", "lower": low, "upper": high, "distribution": "loguniform",
+        "effect": "shared", "source": f"estimated: {NOISE[noise].parameter}",
     }])
     rows = national_measurements(form)
     kept = rows["time"] > last_fitted + 1
@@ -124,6 +123,3 @@ def national_measurements(form: str = "levels") -> pd.DataFrame:
         rows["from_time"] = np.concatenate([[2003.0], time[:-1]])
     return rows
 
-
-PROBLEMS: Final[Mapping[str, Callable[[], Problem]]] = {"national_diffusion": lambda: national_problem(method="rk4")}
-"""The problems that ship, as the paper fits them."""

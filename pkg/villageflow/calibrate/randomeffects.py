@@ -165,9 +165,10 @@ class RandomEffectsResult:
             found.append("the effects of an entity have no clear mode: the integral may be wrong")
         if not self.nodes_agree:
             spread = ", ".join(f"{value:.6f} ({nodes})" for nodes, value in self.loglik_by_nodes.items())
+            off = abs(self.loglik - self.loglik_by_nodes[max(self.loglik_by_nodes)])
             found.append(
-                f"the log likelihood depends on the number of nodes: {spread}; that of this fit is off by "
-                f"{abs(self.loglik - self.loglik_by_nodes[max(self.loglik_by_nodes)]):.1g}, use more nodes unless it is small"
+                f"the log likelihood depends on the number of nodes: {spread}; that of this fit is off by {off:.1g}, "
+                "use more nodes unless it is small"
             )
         found += [
             f"sd({name}) is 0, on the boundary: the other errors take it as known; test it with half the p value of "

@@ -97,7 +97,8 @@ def _parameters(problem: Problem, result: Fit, profiles: Profiles | None) -> lis
     for name, found in _estimates(result).iterrows():
         row: dict[str, Any] = {"name": str(name)}
         if name in declared.index:
-            row |= {column: _plain(declared.loc[str(name), column]) for column in _COLUMNS if column in declared.columns}
+            given = declared.loc[str(name)]
+            row |= {column: _plain(given[column]) for column in _COLUMNS if column in given.index}
         row |= {str(column): _plain(value) for column, value in found.items()}
         if name in verdicts:
             one = verdicts[str(name)]
