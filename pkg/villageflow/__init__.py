@@ -15,17 +15,25 @@ if TYPE_CHECKING:
     from villageflow.analysis.policy import compare_policies
     from villageflow.analysis.step import step_check
     from villageflow.audit.check import check
+    from villageflow.calibrate.approximate import sample_approximate
+    from villageflow.calibrate.bootstrap import bootstrap
+    from villageflow.calibrate.filtered import fit_process_noise
     from villageflow.calibrate.fit import fit
     from villageflow.calibrate.fixedeffects import fit_fixed_effects
+    from villageflow.calibrate.forecast import forecast
     from villageflow.calibrate.history import history_match
     from villageflow.calibrate.indirect import indirect_inference
     from villageflow.calibrate.likelihood import Observable
+    from villageflow.calibrate.load import load_fit
     from villageflow.calibrate.moments import Auxiliary
     from villageflow.calibrate.posterior import sample_posterior
     from villageflow.calibrate.problem import Problem
+    from villageflow.calibrate.processnoise import ProcessNoise
     from villageflow.calibrate.profile import profile
     from villageflow.calibrate.randomeffects import fit_random_effects
-    from villageflow.calibrate.load import load_fit
+    from villageflow.calibrate.scores import last_times_out, leave_entities_out
+    from villageflow.calibrate.simulators import EnsembleSimulator
+    from villageflow.calibrate.smc import sample_smc
     from villageflow.datasets import read_panel
     from villageflow.ensemble.design import Design
     from villageflow.ensemble.jacobian import jacobian
@@ -41,9 +49,12 @@ if TYPE_CHECKING:
 _HOME = {
     "Auxiliary": "villageflow.calibrate.moments",
     "Design": "villageflow.ensemble.design",
+    "EnsembleSimulator": "villageflow.calibrate.simulators",
     "Observable": "villageflow.calibrate.likelihood",
     "Problem": "villageflow.calibrate.problem",
+    "ProcessNoise": "villageflow.calibrate.processnoise",
     "VillageflowError": "villageflow.errors",
+    "bootstrap": "villageflow.calibrate.bootstrap",
     "causal_links": "villageflow.analysis.loops",
     "check": "villageflow.audit.check",
     "compare_policies": "villageflow.analysis.policy",
@@ -52,10 +63,14 @@ _HOME = {
     "engine_info": "villageflow.integrate.kernel",
     "fit": "villageflow.calibrate.fit",
     "fit_fixed_effects": "villageflow.calibrate.fixedeffects",
+    "fit_process_noise": "villageflow.calibrate.filtered",
     "fit_random_effects": "villageflow.calibrate.randomeffects",
+    "forecast": "villageflow.calibrate.forecast",
     "history_match": "villageflow.calibrate.history",
     "indirect_inference": "villageflow.calibrate.indirect",
     "jacobian": "villageflow.ensemble.jacobian",
+    "last_times_out": "villageflow.calibrate.scores",
+    "leave_entities_out": "villageflow.calibrate.scores",
     "link_signs": "villageflow.analysis.loops",
     "load_fit": "villageflow.calibrate.load",
     "load_program": "villageflow.program.store",
@@ -63,7 +78,9 @@ _HOME = {
     "profile": "villageflow.calibrate.profile",
     "read_model": "villageflow.library",
     "read_panel": "villageflow.datasets",
+    "sample_approximate": "villageflow.calibrate.approximate",
     "sample_posterior": "villageflow.calibrate.posterior",
+    "sample_smc": "villageflow.calibrate.smc",
     "save_program": "villageflow.program.store",
     "simulate": "villageflow.ensemble.simulate",
     "step_check": "villageflow.analysis.step",
@@ -79,9 +96,12 @@ _MODULES = {
 __all__ = [
     "Auxiliary",
     "Design",
+    "EnsembleSimulator",
     "Observable",
     "Problem",
+    "ProcessNoise",
     "VillageflowError",
+    "bootstrap",
     "causal_links",
     "check",
     "compare_policies",
@@ -92,10 +112,14 @@ __all__ = [
     "engine_info",
     "fit",
     "fit_fixed_effects",
+    "fit_process_noise",
     "fit_random_effects",
+    "forecast",
     "history_match",
     "indirect_inference",
     "jacobian",
+    "last_times_out",
+    "leave_entities_out",
     "library",
     "link_signs",
     "load_fit",
@@ -105,7 +129,9 @@ __all__ = [
     "profile",
     "read_model",
     "read_panel",
+    "sample_approximate",
     "sample_posterior",
+    "sample_smc",
     "save_program",
     "simulate",
     "step_check",
