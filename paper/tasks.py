@@ -19,13 +19,17 @@ from pytask import Product, task
 
 from villageflow import datasets, library
 from villageflow.analysis.policy import compare_policies
+from villageflow.calibrate.counties import fit_counties
 from villageflow.calibrate.curves import compare_with_curves
 from villageflow.calibrate.facts import read_facts
 from villageflow.calibrate.fit import fit
 from villageflow.calibrate.history import history_match
-from villageflow.calibrate.national import PROBLEMS, national_problem
+from villageflow.calibrate.load import load_fit
+from villageflow.calibrate.national import national_problem
 from villageflow.calibrate.predict import score
-from villageflow.calibrate.result import load_fit
+from villageflow.calibrate.problems import PROBLEMS
+from villageflow.calibrate.provinces_predicted import provincial_fit
+from villageflow.calibrate.returns import return_fit
 from villageflow.econometrics import estimate, hypotheses, studies
 from villageflow.econometrics.claims import judge_claims
 from villageflow.econometrics.robustness import alternative_errors, leave_one_out, specification_curve
@@ -34,7 +38,7 @@ from villageflow.econometrics.staggered import bacon_decomposition
 from villageflow.econometrics.stored import write_estimates
 from villageflow.ensemble.design import Design
 from villageflow.ensemble.simulate import simulate
-from villageflow.report import estimates, exhibits, numbers, record, tables
+from villageflow.report import estimates, exhibits, numbers, panel_exhibits, record, tables
 from villageflow.report.coverage import coverage_figure
 from villageflow.report.estimate_figures import event_figure, robustness_figure
 from villageflow.report.output import save_netcdf
@@ -48,6 +52,7 @@ DATA = sorted((PACKAGE / "datasets").glob("*.csv"))
 MODELS = library.folder()
 NATION = sorted((MODELS / "national_diffusion").glob("*.[cm][sd][vl]"))
 VILLAGE = sorted((MODELS / "village_cluster").glob("*.[cm][sd][vl]"))
+PROBLEMS_OF_PANELS = sorted(path for path in (MODELS / "problems").glob("*/*.*") if path.suffix in (".mdl", ".csv"))
 SAVES = (
     "active_stores", "stores[agent]", "stores[brand]", "profit[agent]", "profit[brand]", "profit_average",
     "village_revenue", "ad_cost_share[agent]", "workers_away", "resident_workers", "return_flow", "leave_flow",
@@ -245,7 +250,7 @@ def task_national_fit(
     produces: Annotated[Path, Product] = BLD / "national_fit.json",
 ) -> None:
     """National counts of 2009 to 2018 by maximum likelihood."""
-    fit(PROBLEMS["national_diffusion"](), seed=seed, starts=starts).save(produces)
+    fit(PROBLEMS["national"](), seed=seed, starts=starts).save(produces)
 
 
 def task_national_check(
@@ -260,7 +265,7 @@ def task_national_check(
     found: Annotated[Path, Product] = _numbers("national_fit"),
 ) -> None:
     """The counts of 2019 to 2022, kept aside, and growth curves fitted to the same counts."""
-    problem, result = PROBLEMS["national_diffusion"](), load_fit(fitted)
+    problem, result = PROBLEMS["national"](), load_fit(fitted)
     comparison = compare_with_curves(problem, result, seed=seed)
     in_logs = national_problem(method="rk4", noise="lognormal")
     alternative = score(in_logs, fit(in_logs, seed=seed), in_logs.holdout)
@@ -271,6 +276,65 @@ def task_national_check(
         save_figure(figure, path, alt="Published counts of Taobao villages and the fitted national model.")
     scores = score(problem, result, problem.holdout)
     record.write_json(found, exhibits.fit_numbers(result, scores, comparison, in_logs=alternative))
+
+
+def task_provinces(
+    data: list[Path] = DATA,
+    model: list[Path] = PROBLEMS_OF_PANELS,
+    seed: int = fixed(20140101),
+    source: str = code("villageflow.calibrate.provinces_predicted", "villageflow.report.panel_exhibits"),
+    kept: Annotated[Path, Product] = BLD / "provinces_fit.json",
+    written: Annotated[tuple[Path, ...], Product] = _exhibits(
+        "tables/provinces.md", "tables/provinces_holdout.md", "tables/provinces_skill.md", "figures/provinces.svg",
+        "figures/provinces.pdf",
+    ),
+    found: Annotated[Path, Product] = _numbers("provinces"),
+) -> None:
+    """Counts of provinces of 2014 to 2016 with random effects, and what they predict."""
+    fitted = provincial_fit(seed)
+    fitted.result.save(kept)
+    shown = (panel_exhibits.provinces_table, panel_exhibits.provinces_holdout, panel_exhibits.skill_table)
+    for path, draw in zip(written, shown):
+        path.write_text(draw(fitted), encoding="utf-8")
+    figure = panel_exhibits.provinces_figure(fitted)
+    for path in written[len(shown):]:
+        save_figure(figure, path, alt="National totals as sums over provinces; counts of six provinces kept aside.")
+    record.write_json(found, panel_exhibits.provinces_numbers(fitted))
+
+
+def task_returns(
+    data: list[Path] = DATA,
+    model: list[Path] = PROBLEMS_OF_PANELS,
+    seed: int = fixed(20110101),
+    source: str = code("villageflow.calibrate.returns", "villageflow.report.panel_exhibits"),
+    written: Annotated[tuple[Path, ...], Product] = _exhibits("tables/returns.md", "tables/returns_scores.md"),
+    found: Annotated[Path, Product] = _numbers("returns"),
+) -> None:
+    """Leaving and return on the rural population of provinces."""
+    fitted = return_fit(seed)
+    written[0].write_text(panel_exhibits.returns_table(fitted), encoding="utf-8")
+    written[1].write_text(panel_exhibits.returns_scores(fitted), encoding="utf-8")
+    record.write_json(found, panel_exhibits.returns_numbers(fitted))
+
+
+def task_counties(
+    data: list[Path] = DATA,
+    model: list[Path] = PROBLEMS_OF_PANELS,
+    seed: int = fixed(20160101),
+    source: str = code("villageflow.calibrate.counties", "villageflow.report.panel_exhibits"),
+    kept: Annotated[Path, Product] = BLD / "counties_fit.json",
+    written: Annotated[tuple[Path, ...], Product] = _exhibits(
+        "tables/counties.md", "tables/counties_moments.md", "tables/counties_forecast.md"
+    ),
+    found: Annotated[Path, Product] = _numbers("counties"),
+) -> None:
+    """Crowding and contagion of counties by indirect inference on the regressions of the rosters."""
+    fitted = fit_counties(seed=seed)
+    fitted.result.save(kept)
+    shown = (panel_exhibits.counties_table, panel_exhibits.counties_moments, panel_exhibits.counties_forecast)
+    for path, draw in zip(written, shown, strict=True):
+        path.write_text(draw(fitted), encoding="utf-8")
+    record.write_json(found, panel_exhibits.counties_numbers(fitted))
 
 
 def task_history(
