@@ -415,6 +415,9 @@ def fit(
     ] = "",
     seed: Annotated[int, typer.Option(help="Seed of the starts and of the draws behind the bands.")] = 1,
     starts: Annotated[int, typer.Option(help="Starts of the search, at least 20.")] = 20,
+    cov_type: Annotated[
+        str | None, typer.Option(help="clustered (by entity) or hessian; default clustered where there are several.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="File for the fit: .json for all of it, .csv for its table.")
     ] = None,
@@ -439,7 +442,7 @@ def fit(
             raise ReportError(f"{file} cannot be written; name a file in a folder that exists")
     declared = PROBLEMS[problem]() if problem in PROBLEMS else read_problem(problem)
     with _objective_shown(f"fitting {declared.model.name}") as progress:
-        result = fit_any(declared, seed=seed, starts=starts, output=output, progress=progress)
+        result = fit_any(declared, seed=seed, starts=starts, cov_type=cov_type, output=output, progress=progress)
     print(result.summary())
     if output is not None:
         save_any(result, output)

@@ -71,7 +71,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A closing sentence that proposes the nearest known names, or lists a few when none is near."""
     known = sorted(set(known))
     close = nearest(name, known)
-    if close or not known:
+    if close:
         return close
+    if not known:
+        return "There is none to choose from."
     shown = ", ".join(repr(item) for item in known[:8])
     return f"Known names: {shown}{', ...' if len(known) > 8 else ''}."

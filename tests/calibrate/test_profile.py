@@ -371,9 +371,9 @@ BAD = {
     "an unknown parameter": ({"parameters": ["slop"]}, "no free parameter 'slop' to profile. Did you mean 'slope'"),
     "a parameter twice": ({"parameters": ["slope", "slope"]}, "name each parameter to profile once"),
     "no parameter": ({"parameters": []}, r"parameters is \[\]"),
-    "a level out of range": ({"level": 95}, "level is 95; it must be between 0 and 1"),
-    "too few points": ({"points": 2}, "points is 2; a profile needs at least 4"),
-    "no start": ({"starts": 0}, "starts is 0; a profile needs at least 1"),
+    "a level out of range": ({"level": 95}, "level is 95; it must be a number between 0 and 1"),
+    "too few points": ({"points": 2}, "points is 2; it must be a whole number of at least 4"),
+    "no start": ({"starts": 0}, "starts is 0; it must be a whole number of at least 1"),
 }
 
 

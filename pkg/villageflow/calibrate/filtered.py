@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -16,9 +17,12 @@ from villageflow.calibrate.problem import Problem
 from villageflow.calibrate.processnoise import NoisyProblem, ProcessNoise
 from villageflow.calibrate.result import CLUSTERED_NOTE, ERRORS_NOTE, STEP_MATTERS
 from villageflow.calibrate.scales import Box, Floats
+from villageflow.calibrate.settings import check_declared, checked_seed, enough_starts
+from villageflow.calibrate.stored import save_fields
 from villageflow.errors import CalibrationError, did_you_mean
 
 _LOG = logging.getLogger("villageflow")
+FORMAT: Final = "villageflow process noise 1"
 _STEP: Final = 1e-4
 _LAGS: Final = 10
 _DOUBTFUL: Final = 0.01
@@ -90,6 +94,10 @@ class ProcessNoiseResult:
         found = f"{'converged' if self.converged else 'NOT converged'}, log likelihood {self.loglik:.4f}"
         what = f"{self.n_measurements} measurements, {found}"
         return f"<villageflow.ProcessNoiseResult: {what}\n {values}; see summary()>"
+
+    def save(self, path: str | Path) -> None:
+        """Write everything as JSON, which `villageflow.load_fit` reads back to the last bit."""
+        save_fields(self, FORMAT, path)
 
     def conf_int(self, level: float = 0.95) -> pd.DataFrame:
         """Intervals in natural units, symmetric on the transformed scale; NaN for what a bound holds.
@@ -176,7 +184,7 @@ class ProcessNoiseResult:
 
 def fit_process_noise(
     problem: Problem,
-    process_noise: Iterable[ProcessNoise],
+    process_noise: Iterable[ProcessNoise] | ProcessNoise,
     *,
     seed: int,
     parameters: pd.DataFrame | None = None,
@@ -224,6 +232,9 @@ def fit_process_noise(
     >>> rows = pd.DataFrame({"name": ["drift"], "scale": ["log"], "lower": [0.01], "upper": [1.0]})  # doctest: +SKIP
     >>> print(fit_process_noise(problem, noise, parameters=rows, seed=1).summary())  # doctest: +SKIP
     """
+    check_declared(problem, "entities")
+    seed = checked_seed(seed)
+    process_noise = [process_noise] if isinstance(process_noise, ProcessNoise) else process_noise
     cov_type = cov_type or ("clustered" if len(problem.entities) > 1 else "hessian")
     _check_settings(problem, starts, cov_type)
     given = {} if parameters is None else {"parameters": parameters}
@@ -275,8 +286,7 @@ def _check_settings(problem: Problem, starts: int, cov_type: str) -> None:
     if cov_type not in ("clustered", "hessian"):
         known = did_you_mean(cov_type, ("clustered", "hessian"))
         raise CalibrationError(f"cov_type={cov_type!r} is not known. {known}")
-    if starts < 20:
-        raise CalibrationError(f"starts is {starts}; a fit needs at least 20 to tell a local from the best optimum")
+    enough_starts(starts)
 
 
 def _covariance(target: NoisyProblem, found: Optimum, natural: Floats, cov_type: str) -> Floats:
@@ -288,7 +298,8 @@ def _covariance(target: NoisyProblem, found: Optimum, natural: Floats, cov_type:
     free = np.flatnonzero(~found.at_bound)
     if many <= len(free):
         raise CalibrationError(
-            f"{many} entities for {len(free)} parameters; clustered errors would be singular. Use cov_type='hessian'"
+            f"{many} entities for {len(free)} parameters; clustered errors would be singular. Use cov_type='hessian' "
+            "(--cov-type hessian)"
         )
     unit = box.unit(natural)
     up, down = (np.clip(unit + side * _STEP * np.eye(len(unit)), 0.0, 1.0) for side in (1, -1))

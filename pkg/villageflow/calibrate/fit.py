@@ -17,6 +17,7 @@ from villageflow.calibrate.predict import N_DRAWS, predict
 from villageflow.calibrate.problem import Problem
 from villageflow.calibrate.result import STEP_MATTERS, FitResult
 from villageflow.calibrate.scales import Floats, given_starts
+from villageflow.calibrate.settings import check_declared, checked_seed, enough_starts, whole
 from villageflow.calibrate.slopes import Differentiable, slopes_of
 from villageflow.ensemble.simulate import time_grid
 from villageflow.errors import CalibrationError, did_you_mean
@@ -77,6 +78,8 @@ def fit(
     >>> result = fit(problem, seed=1)  # doctest: +SKIP
     >>> print(result.summary())  # doctest: +SKIP
     """
+    check_declared(problem, "effects")
+    seed, n_draws = checked_seed(seed), whole("n_draws", n_draws, 1)
     own = [name for name, effect in problem.effects.items() if effect != "shared"]
     if own:
         raise CalibrationError(
@@ -142,7 +145,8 @@ def cluster(problem: Problem, result: FitResult) -> FitResult:
     free = np.flatnonzero(~names.isin(result.at_bound))
     if many <= len(free):
         raise CalibrationError(
-            f"{many} entities for {len(free)} parameters; clustered errors would be singular. Use cov_type='hessian'"
+            f"{many} entities for {len(free)} parameters; clustered errors would be singular. Use cov_type='hessian' "
+            "(--cov-type hessian)"
         )
     natural: Floats = np.asarray(result.params, dtype=np.float64)
     scores = entity_scores(problem, natural) / box.width
@@ -197,8 +201,7 @@ def fit_target(
     given: pd.DataFrame | None = None, progress: OnRound | None = None,
 ) -> FitResult:
     """Fit any target, a problem or a benchmark curve, by the same means; leaves the trajectory empty."""
-    if starts < 20:
-        raise CalibrationError(f"starts is {starts}; a fit needs at least 20 to tell a local from the best optimum")
+    starts = enough_starts(starts)
     box, slopes = target.box, _slopes(target, rows)
 
     def objective(unit: Floats) -> Floats:

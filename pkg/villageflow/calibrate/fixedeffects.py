@@ -21,8 +21,9 @@ from villageflow.calibrate.climb import OnRound, Optimum, covariance, maximise, 
 from villageflow.calibrate.marginal import MOST, EntityTarget, Mask, by_lane, check_entities, from_scale, part_of
 from villageflow.calibrate.quadrature import Accuracy, derivatives, find_modes, offsets
 from villageflow.calibrate.scales import Box, Floats
+from villageflow.calibrate.settings import check_declared, parameter_names
 from villageflow.calibrate.stored import save_fields
-from villageflow.errors import CalibrationError, did_you_mean
+from villageflow.errors import CalibrationError
 
 FORMAT: Final = "villageflow fixed effects 1"
 BIAS_NOTE: Final = (
@@ -183,10 +184,9 @@ def fit_fixed_effects(
 
 
 def _model(target: EntityTarget, fixed: Sequence[str]) -> _Model:
+    check_declared(target, "entities", "entity_log_likelihood")
     names = target.box.names
-    for name in fixed:
-        if name not in names:
-            raise CalibrationError(f"fixed effect {name!r} is not a free parameter. {did_you_mean(name, names)}")
+    fixed = parameter_names(fixed, names, "fixed effect")
     if not 1 <= len(fixed) <= MOST or len(set(fixed)) < len(fixed) or len(fixed) == len(names):
         raise CalibrationError(
             f"fixed effects are [{', '.join(fixed)}] of the parameters {', '.join(names)}; name one to {MOST}, each "

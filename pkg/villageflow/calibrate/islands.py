@@ -19,6 +19,7 @@ from villageflow.calibrate.particles import Island
 from villageflow.calibrate.posterior import FEWEST_EFFECTIVE, LARGEST_RHAT, diagnostics, quiet_arviz
 from villageflow.calibrate.priors import Priors
 from villageflow.calibrate.scales import Floats
+from villageflow.calibrate.settings import whole
 from villageflow.errors import CalibrationError
 from villageflow.ir.model import Model
 
@@ -42,7 +43,7 @@ def checked_moves(size: int, seed: int, particles: int, islands: int, moves: int
         ("seed", seed, 0, ""), ("particles", particles, least, f" for {size} parameters"),
         ("islands", islands, 2, ", to be compared"), ("moves", moves, 1, ""),
     ):
-        if count < fewest:
+        if whole(name, count, 0) < fewest:
             raise CalibrationError(f"{name} is {count}; it must be at least {fewest}{why}")
     return moves
 

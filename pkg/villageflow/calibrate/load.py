@@ -10,13 +10,14 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from villageflow.calibrate import fixedeffects, matched, randomeffects
+from villageflow.calibrate import filtered, fixedeffects, matched, randomeffects
 from villageflow.calibrate.result import stored_fit
 from villageflow.calibrate.scales import Box
 from villageflow.calibrate.stored import restored
 from villageflow.errors import CalibrationError
 
 _RESULTS: Final[dict[str, type[Any]]] = {
+    filtered.FORMAT: filtered.ProcessNoiseResult,
     fixedeffects.FORMAT: fixedeffects.FixedEffectsResult,
     matched.FORMAT: matched.IndirectResult,
     randomeffects.FORMAT: randomeffects.RandomEffectsResult,
@@ -39,7 +40,7 @@ def load_fit(path: str | Path) -> Any:
 
     Returns
     -------
-    FitResult, RandomEffectsResult, FixedEffectsResult or IndirectResult
+    FitResult, RandomEffectsResult, FixedEffectsResult, IndirectResult or ProcessNoiseResult
         What was kept, to the last bit.
 
     Raises
@@ -47,6 +48,8 @@ def load_fit(path: str | Path) -> Any:
     CalibrationError
         If the file is missing or is not such a fit.
     """
+    if not isinstance(path, str | Path):
+        raise CalibrationError(f"the file is {path!r}; give the path of what a fit's save wrote")
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from scipy.stats import qmc
 
 from villageflow.calibrate.quadrature import LogDensity, integrate, offsets
 from villageflow.calibrate.scales import Box, Floats
+from villageflow.calibrate.settings import check_declared, checked_seed, enough_starts, parameter_names
 from villageflow.errors import CalibrationError, did_you_mean
 
 Mask = npt.NDArray[np.bool_]
@@ -65,12 +66,16 @@ class RandomEffect:
     Attributes
     ----------
     name : str
-    covariates : tuple of str
+    covariates : tuple of str, or str
         Columns of the table of entity means on which the location depends.
     """
 
     name: str
-    covariates: tuple[str, ...] = ()
+    covariates: tuple[str, ...] | str = ()
+
+    def __post_init__(self) -> None:
+        given = (self.covariates,) if isinstance(self.covariates, str) else tuple(self.covariates)
+        object.__setattr__(self, "covariates", given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,8 +178,12 @@ def random_model(
     its scale: positive on a log scale, between 0 and 1 on a logit scale, any number on a linear scale. A deviation
     lies between 1/1000 and one half of the bounds' width, a slope may carry the location over that width.
     """
-    effects = tuple(RandomEffect(item) if isinstance(item, str) else item for item in random)
-    box, names = target.box, [item.name for item in effects]
+    check_declared(target, "entities", "entity_log_likelihood")
+    given: Sequence[str | RandomEffect] = [random] if isinstance(random, str | RandomEffect) else random
+    effects = tuple(item if isinstance(item, RandomEffect) else RandomEffect(item) for item in given)
+    box = target.box
+    names = parameter_names([item.name for item in effects], box.names, "random parameter")
+    effects = tuple(replace(item, name=name) for item, name in zip(effects, names, strict=True))
     _check_names(target, names)
     positions = np.array([box.names.index(name) for name in names])
     slopes = tuple((j, column) for j, item in enumerate(effects) for column in item.covariates)
@@ -196,8 +205,6 @@ def _check_names(target: EntityTarget, names: list[str]) -> None:
     if not names:
         raise CalibrationError("random names no parameter; name at least one that differs between entities")
     for name in names:
-        if name not in target.box.names:
-            raise CalibrationError(f"random parameter {name!r} is not free. {did_you_mean(name, target.box.names)}")
         if names.count(name) > 1:
             raise CalibrationError(f"random parameter {name!r} is named twice; name it once")
     if len(names) > MOST:
@@ -368,8 +375,7 @@ def by_lane(target: EntityTarget, values: Floats, entity: npt.NDArray[np.intp]) 
 
 def check_entities(target: EntityTarget, *, starts: int, seed: int) -> None:
     """Name what no search could mend: entities without data, or whose data no start can explain."""
-    if starts < 20:
-        raise CalibrationError(f"starts is {starts}; a fit needs at least 20 to tell a local from the best optimum")
+    starts, seed = enough_starts(starts), checked_seed(seed)
     points = qmc.LatinHypercube(d=target.box.size, rng=np.random.default_rng(seed)).random(starts)
     values = np.repeat(target.box.natural(points)[:, None, :], len(target.entities), axis=1)
     found = target.entity_log_likelihood(values)

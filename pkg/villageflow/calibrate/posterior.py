@@ -36,6 +36,7 @@ from villageflow.calibrate.likelihood import log_likelihood
 from villageflow.calibrate.priors import Priors
 from villageflow.calibrate.profile import Measured
 from villageflow.calibrate.scales import Box, Floats
+from villageflow.calibrate.settings import check_declared, checked_seed, whole
 from villageflow.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def sampled(
     progress: Progress | None = None,
 ) -> InferenceData:
     """What `sample_posterior` gives, without a word in the log."""
+    check_declared(problem, "measurements")
     _check(problem, seed, walkers, steps, thin)
     priors = Priors.of(problem.box, getattr(problem, "parameters", None))
     log_posterior = log_posterior_of(problem, priors)
@@ -223,8 +225,10 @@ def _check(problem: Measured, seed: int, walkers: int, steps: int, thin: int) ->
                 "or use fit_random_effects or fit_fixed_effects"
             )
     size = problem.box.size
-    if seed < 0:
-        raise CalibrationError(f"seed is {seed}; it must be at least 0")
+    checked_seed(seed)
+    whole("walkers", walkers, 2)
+    whole("thin", thin, 1)
+    whole("steps", steps, 1)
     if walkers < max(2 * size, 4) or walkers % 2:
         raise CalibrationError(
             f"walkers is {walkers} for {size} parameters; give an even number of at least {max(2 * size, 4)}"

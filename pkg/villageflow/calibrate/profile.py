@@ -27,7 +27,8 @@ from villageflow.calibrate.outwards import BETTER, EDGE, STEP, TOLERANCE, Search
 from villageflow.calibrate.profiled import Profile, Profiles, Verdict
 from villageflow.calibrate.result import FitResult
 from villageflow.calibrate.scales import Box, Floats
-from villageflow.errors import CalibrationError, did_you_mean
+from villageflow.calibrate.settings import check_declared, checked_seed, parameter_names, share, whole
+from villageflow.errors import CalibrationError
 
 __all__ = ["BETTER", "TOLERANCE", "Measured", "Profile", "Profiles", "Verdict", "profile"]
 
@@ -90,8 +91,11 @@ def profile(
     fall (a second-order estimate). A parameter at a bound is one-sided at best. When a point more than `BETTER` above
     the fit is met the search stops, and no parameter has an interval.
     """
-    box = problem.box
-    names = list(box.names) if parameters is None else list(parameters)
+    check_declared(problem, "measurements")
+    if (kind := type(result)) is not FitResult:
+        raise CalibrationError(f"the fit is a {kind.__name__}; profile takes what fit gives, of shared parameters")
+    box, seed = problem.box, checked_seed(seed)
+    names = list(box.names) if parameters is None else parameter_names(parameters, box.names, "profiled parameter")
     _check(problem, result, names, level, points, starts)
 
     def objective(unit: Floats) -> Floats:
@@ -130,16 +134,11 @@ def profile(
 
 def _check(problem: Measured, result: FitResult, names: list[str], level: float, points: int, starts: int) -> None:
     box, fitted = problem.box, result.box
-    for name in names:
-        if name not in box.names:
-            raise CalibrationError(f"there is no free parameter {name!r} to profile. {did_you_mean(name, box.names)}")
     if not names or len(set(names)) < len(names):
         raise CalibrationError(f"parameters is {names}; name each parameter to profile once, or leave it out for all")
-    if not 0 < level < 1:
-        raise CalibrationError(f"level is {level}; it must be between 0 and 1, such as 0.95")
-    for what, count, least in (("points", points, 4), ("starts", starts, 1)):
-        if count < least:
-            raise CalibrationError(f"{what} is {count}; a profile needs at least {least} to show its shape")
+    share("level", level)
+    whole("points", points, 4)
+    whole("starts", starts, 1)
     for name, effect in getattr(problem, "effects", {}).items():
         if effect != "shared":
             raise CalibrationError(f"parameter {name!r} has effect {effect!r}; profile takes 'shared' ones, fix it")

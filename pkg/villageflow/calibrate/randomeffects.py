@@ -29,6 +29,7 @@ from villageflow.calibrate.marginal import (
 )
 from villageflow.calibrate.quadrature import derivatives, offsets
 from villageflow.calibrate.scales import Box, Floats
+from villageflow.calibrate.settings import share
 from villageflow.calibrate.stored import save_fields
 
 FORMAT: Final = "villageflow random effects 1"
@@ -141,7 +142,8 @@ class RandomEffectsResult:
         """Intervals with the clustered errors and t(E - 1), formed on the transformed scale; natural units."""
         box = Box(tuple(self.params.index), tuple(self.scales), self.bounds["lower"].to_numpy(dtype=float),
                   self.bounds["upper"].to_numpy(dtype=float))
-        reach = float(t.ppf(0.5 + level / 2, self.n_entities - 1)) * _errors(self.transformed_clustered_cov)
+        known = float(t.ppf(0.5 + share("level", level) / 2, self.n_entities - 1))
+        reach = known * _errors(self.transformed_clustered_cov)
         with np.errstate(divide="ignore"):
             centre = box.transformed(np.array(self.params, dtype=np.float64))
         ends = (centre + sign * reach.to_numpy() for sign in (-1, 1))

@@ -15,6 +15,7 @@ from scipy import stats
 
 from villageflow.calibrate.identify import Identifiability
 from villageflow.calibrate.scales import Box, Floats
+from villageflow.calibrate.stored import write_text
 from villageflow.errors import CalibrationError
 
 _FORMAT: Final = "villageflow fit 2"
@@ -272,7 +273,7 @@ class FitResult:
     def save(self, path: str | Path) -> None:
         """Write `to_dict` as JSON; numbers keep every digit."""
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        write_text(path, text + "\n")
 
 
 def stored_fit(stored: Any, path: str | Path) -> FitResult:

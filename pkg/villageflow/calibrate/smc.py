@@ -32,6 +32,7 @@ from villageflow.calibrate.posterior import identity_of, observed, sha256
 from villageflow.calibrate.priors import Priors
 from villageflow.calibrate.profile import Measured
 from villageflow.calibrate.scales import Floats
+from villageflow.calibrate.settings import check_declared
 from villageflow.calibrate.states import store, stored
 from villageflow.errors import CalibrationError
 
@@ -122,6 +123,7 @@ def sample_smc(
     island.
     """
     _check_target(problem)
+    check_declared(problem, "measurements")
     moves = checked_moves(problem.box.size, seed, particles, islands, moves)
     priors = Priors.of(problem.box, getattr(problem, "parameters", None))
     counts = {"seed": seed, "particles": particles, "islands": islands, "moves": moves}

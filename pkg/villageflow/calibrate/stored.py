@@ -13,13 +13,29 @@ import numpy as np
 import pandas as pd
 
 from villageflow.calibrate.scales import Box
+from villageflow.errors import CalibrationError
 
 
 def save_fields(result: Any, kind: str, path: str | Path) -> None:
     """Write the fields of a result as JSON under the name of its format."""
     fields = {item.name: plain(getattr(result, item.name)) for item in dataclasses.fields(result)}
     text = json.dumps({"format": kind} | fields, indent=1, allow_nan=False)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file.
+
+    Raises
+    ------
+    CalibrationError
+        Where it cannot be written.
+    """
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except (OSError, TypeError) as error:
+        why = getattr(error, "strerror", None) or f"a {type(path).__name__} is no path"
+        raise CalibrationError(f"{path}: cannot be written ({why}); name a file in a folder that exists") from None
 
 
 def plain(value: Any) -> Any:
