@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from villageflow.audit.check import check
     from villageflow.calibrate.approximate import sample_approximate
     from villageflow.calibrate.bootstrap import bootstrap
+    from villageflow.calibrate.draws import RandomConstant
     from villageflow.calibrate.filtered import fit_process_noise
     from villageflow.calibrate.fit import fit
     from villageflow.calibrate.fixedeffects import fit_fixed_effects
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from villageflow.calibrate.indirect import indirect_inference
     from villageflow.calibrate.likelihood import Observable
     from villageflow.calibrate.load import load_fit
+    from villageflow.calibrate.marginal import RandomEffect
     from villageflow.calibrate.moments import Auxiliary
-    from villageflow.calibrate.posterior import sample_posterior
+    from villageflow.calibrate.posterior import posterior_summary, sample_posterior
     from villageflow.calibrate.problem import Problem
     from villageflow.calibrate.processnoise import ProcessNoise
     from villageflow.calibrate.profile import profile
@@ -53,6 +55,8 @@ _HOME = {
     "Observable": "villageflow.calibrate.likelihood",
     "Problem": "villageflow.calibrate.problem",
     "ProcessNoise": "villageflow.calibrate.processnoise",
+    "RandomConstant": "villageflow.calibrate.draws",
+    "RandomEffect": "villageflow.calibrate.marginal",
     "VillageflowError": "villageflow.errors",
     "bootstrap": "villageflow.calibrate.bootstrap",
     "causal_links": "villageflow.analysis.loops",
@@ -75,6 +79,7 @@ _HOME = {
     "load_fit": "villageflow.calibrate.load",
     "load_program": "villageflow.program.store",
     "loop_signs": "villageflow.analysis.loops",
+    "posterior_summary": "villageflow.calibrate.posterior",
     "profile": "villageflow.calibrate.profile",
     "read_model": "villageflow.library",
     "read_panel": "villageflow.datasets",
@@ -100,6 +105,8 @@ __all__ = [
     "Observable",
     "Problem",
     "ProcessNoise",
+    "RandomConstant",
+    "RandomEffect",
     "VillageflowError",
     "bootstrap",
     "causal_links",
@@ -126,6 +133,7 @@ __all__ = [
     "load_program",
     "loop_signs",
     "plot",
+    "posterior_summary",
     "profile",
     "read_model",
     "read_panel",
