@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -137,10 +139,21 @@ def test_a_file_of_another_run_is_refused(tmp_path):
         bootstrap(two_stages, table[table["entity"] != "v000"], draws=2, seed=4, resume=file)
     with pytest.raises(CalibrationError, match="another estimate"):
         bootstrap(lambda part: {**two_stages(part), "level": 1.0}, table, draws=2, seed=4, resume=file)
-    other.write_text("no newline")
-    with pytest.raises(CalibrationError, match="cannot be read as draws"):
-        bootstrap(two_stages, table, draws=2, seed=4, resume=other)
-    assert other.read_text() == "no newline"
+    head = file.read_text().splitlines()[0] + "\n"
+    faulty = [
+        "no newline", "", "\n", "5\n", "{}}\n", "\xff\xfe\n", head + "7\n", head + '{"draw": 0}\n',
+        *(f'{head}{{"draw": 0, "found": {found}}}\n' for found in ("[1.0]", '["a", "b"]', "null", "[NaN, 1.0]")),
+        head + '{"draw": "a", "found": [1.0, 2.0]}\n',
+    ]
+    for text in faulty:
+        other.write_text(text, encoding="latin-1")
+        with pytest.raises(CalibrationError, match=r"cannot be read as draws .*; remove it to start anew, or name"):
+            bootstrap(two_stages, table, draws=2, seed=4, resume=other)
+        assert other.read_text(encoding="latin-1") == text
+    with pytest.raises(CalibrationError, match=r"cannot be read \(Is a directory\); name another file"):
+        bootstrap(two_stages, table, draws=2, seed=4, resume=tmp_path)
+    with pytest.raises(CalibrationError, match=r"cannot be written .*; name another file"):
+        bootstrap(two_stages, table, draws=2, seed=4, resume=tmp_path / "nowhere" / "draws.jsonl")
 
 
 def test_failures_are_counted_and_said(tmp_path):
@@ -187,6 +200,33 @@ def test_a_problem_is_sampled_with_all_that_belongs_to_its_entities(problem):
     assert_array_equal(twice[0], once[0][[1, 3, 1, 1]])
 
 
+def test_a_sample_has_the_same_bits_whatever_the_order_of_measurements(problem):
+    def pipeline(sampled):
+        return {"loglik": sampled.log_likelihood(pd.DataFrame({"entry": [9.7], "spread": [1.7]}))[0]}
+
+    mixed = Problem(
+        model=problem.model, parameters=problem.parameters, observables=problem.observables, holdout=problem.holdout,
+        measurements=problem.measurements.sample(frac=1, random_state=1), covariates=problem.covariates[::-1],
+    )
+    assert mixed.entities != problem.entities
+    found, again = (bootstrap(pipeline, item, draws=20, seed=1) for item in (problem, mixed))
+    assert_frame_equal(again.draws, found.draws, check_exact=True)
+    assert_series_equal(again.estimate, found.estimate, check_exact=True)
+    samples = [resample_problem(item, ["b", "d", "b"]) for item in (problem, mixed)]
+    for name in ("measurements", "holdout", "covariates"):
+        assert_frame_equal(*(getattr(item, name) for item in samples), check_exact=True)
+
+
+def test_entities_that_are_numbers_are_sampled(problem):
+    numbers = {"a": 1, "b": 2, "c": 3, "d": 4}
+    tables = {
+        name: getattr(problem, name).assign(entity=getattr(problem, name)["entity"].map(numbers))
+        for name in ("measurements", "holdout", "covariates")
+    }
+    found = resample_problem(replace(problem, **tables), ["2", "4", "2"])
+    assert found.entities == ("2", "4", "2 #2") and len(found.measurements) == 15
+
+
 def test_a_panel_keeps_its_index_and_the_order_within_entities():
     table = panel(n=3).set_index(["entity", "time"])[::-1]
     found = resample_panel(table, ["v002", "v000", "v002"])
@@ -229,20 +269,39 @@ def test_a_regression_feeds_a_fit_on_the_same_sample(problem):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"draws": 0}, "draws is 0; give one or more"),
+        ({"draws": 0}, "draws is 0; it must be a whole number of at least 1"),
         ({"data": panel(n=1)}, "the data have 1 entity; a bootstrap over entities needs two or more"),
         ({"data": panel().drop(columns="entity")}, "no column 'entity' and no index of entity and time"),
         ({"data": [1, 2]}, "the data are a list; give a DataFrame, a Problem"),
         ({"pipeline": lambda part: {"x": np.inf}}, "'x' is inf on the data"),
         ({"pipeline": lambda part: {}}, "the pipeline gives no statistic"),
         ({"pipeline": lambda part: {str("v000" in set(part["entity"])): 1.0}}, "on a sample or on the data, not on"),
+        *(({"draws": n}, f"draws is {n!r}; it must be a whole number of at least 1") for n in (1.5, "a", None, True)),
+        *(({"seed": seed}, f"seed is {seed!r}; it must be a whole number from 0 on") for seed in
+          (-1, "a", None, 1.5, True)),
+        ({"pipeline": None}, "the pipeline is None; give a callable"),
+        *(({"pipeline": lambda part, given=given: given}, f"the pipeline gives {said}; it must give a mapping (or Ser")
+          for given, said in (
+              ([1.0], "[1.0], a list"), (None, "None, a NoneType"), (1.5, "1.5, a float"), ("a", "'a', a str"),
+              (np.ones(2), "array([1., 1.]), a ndarray"),
+        )),
+        *(({"pipeline": lambda part, value=value: {"x": value}}, f"the pipeline gives 'x' as {said}; it must give")
+          for value, said in (("1", "'1', a str"), (None, "None, a NoneType"), ([1.0], "[1.0], a list"))),
+        ({"pipeline": lambda part: None if "v000 #2" in set(part["entity"]) else {"x": 1.0}},
+         "the pipeline gives None, a NoneType"),
+        ({"pipeline": lambda part: pd.Series([1.0, 2.0], index=["x", "x"])}, "the pipeline gives 'x' twice"),
+        ({"data": panel(n=3).replace({"entity": {"v001": np.nan}})}, "row 3 of the data has no entity; name it"),
+        ({"data": panel(n=3).replace({"entity": {"v001": None}}).set_index(["entity", "time"])},
+         "row 3 of the data has no entity; name it"),
+        ({"resume": 5}, "resume is 5; give the path of a file"),
         ({"data": panel(n=2).replace({"entity": {"v001": "v000 #2"}})}, "an entity is called 'v000 #2'"),
     ],
 )
 def test_a_faulty_call_is_refused_with_its_remedy(change, message):
-    given = {"pipeline": two_stages, "data": panel(n=8), "draws": 20, **change}
-    with pytest.raises(CalibrationError, match=message):
-        bootstrap(given["pipeline"], given["data"], draws=given["draws"], seed=1)
+    given = {"pipeline": two_stages, "data": panel(n=8), "draws": 20, "seed": 1, **change}
+    with pytest.raises(CalibrationError, match=re.escape(message)) as said:
+        bootstrap(given.pop("pipeline"), given.pop("data"), **given)
+    assert "\n" not in str(said.value)
 
 
 def test_levels_and_kinds_of_intervals_are_checked():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +16,11 @@ from statsmodels.regression.mixed_linear_model import MixedLM
 import villageflow as vf
 from villageflow.calibrate import drawn as drawing
 from villageflow.calibrate.drawn import entity_values
+from villageflow.calibrate.filtered import ProcessNoiseResult
 from villageflow.calibrate.forecast import forecast
 from villageflow.calibrate.likelihood import Observable
 from villageflow.calibrate.marginal import entity_marginals
+from villageflow.calibrate.predict import predict
 from villageflow.calibrate.problem import Problem
 from villageflow.errors import CalibrationError
 
@@ -255,6 +258,9 @@ def test_new_entities_bring_their_covariates(model):
     level = {(e, t): drawn for (e, t), drawn in zip(zip(found.rows["entity"], found.rows["time"]), found.fitted)}
     assert_allclose(level["new", 9] - level["v9", 9], 37)
     assert_allclose(level["new", 14] - level["v9", 14], 37 - 0.5 * 4)
+    spelled = own.replace({"name": {"shift": " Shift ", "push": "PUSH"}})
+    again = forecast(problem, result, found.rows, seed=1, n_draws=50, covariates=spelled)
+    assert_array_equal(again.observed, found.observed)
     with pytest.raises(CalibrationError, match="the covariate 'shift' of the new entity 'new' is missing"):
         forecast(problem, result, rows_of(["new"], [9]), seed=1)
     with pytest.raises(CalibrationError, match="the problem has the covariates of 'v0'"):
@@ -281,6 +287,9 @@ def test_the_location_of_a_new_entity_moves_with_its_means(model, random):
         forecast(problem, result, rows_of(["near"], [6]), seed=1)
     with pytest.raises(CalibrationError, match="means= has no row for the new entity 'new'"):
         forecast(problem, result, rows_of(["new"], [6]), seed=1, means=means)
+    for value in (np.nan, "high"):
+        with pytest.raises(CalibrationError, match=f"means= has 'x' of the new entity 'far' as {value!r}; give a num"):
+            forecast(problem, result, rows_of(["far"], [6]), seed=1, means=means.astype(object).replace({17.0: value}))
 
 
 @pytest.mark.parametrize("noise", ["normal", "lognormal"])
@@ -338,6 +347,14 @@ def test_counts_and_net_flows_and_failed_draws(model):
         ({"time": 15.0}, "15 is not a saved time"),
         ({"observable": "levl"}, "no such observable. Did you mean 'level'"),
         ({"from_time": 1.0}, "from_time is 1; net flows, and no others"),
+        ({"time": np.nan}, "row 0 to predict: time is nan; give it"),
+        ({"time": np.inf}, "row 0 to predict: time is inf; give it"),
+        ({"time": "late"}, "row 0 to predict: time is 'late'; give it"),
+        ({"from_time": np.inf}, "row 0 to predict: from_time is inf; give it"),
+        ({"from_time": "early"}, "row 0 to predict: from_time is 'early'; give it"),
+        ({"entity": np.nan}, "row 0 to predict: entity is nan; give it"),
+        ({"entity": None}, "row 0 to predict: entity is None; give it"),
+        ({"observable": np.nan}, "row 0 to predict: observable is nan; give it"),
     ],
 )
 def test_rows_that_the_model_cannot_give_are_refused(problem, random, change, message):
@@ -367,6 +384,78 @@ def test_a_fit_of_something_else_is_refused(problem, random):
         forecast(problem, random, rows, seed=1, n_draws=5).log_scores(np.array([1.0, 2.0]))
     with pytest.raises(CalibrationError, match="level is 1"):
         forecast(problem, random, rows, seed=1, n_draws=5).quantiles((0.5, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *(({"seed": seed}, f"seed is {seed!r}; it must be a whole number from 0 on") for seed in
+          (-1, "a", None, 1.5, True)),
+        *(({"n_draws": n}, f"n_draws is {n!r}; it must be a whole number of at least 1") for n in (0, 2.5, "a", None)),
+        ({"problem": None}, "the problem is None, a NoneType; give a Problem"),
+        ({"problem": "line.toml"}, "the problem is 'line.toml', a str; give a Problem"),
+        ({"result": None}, "the result is a NoneType; give a FitResult, RandomEffectsResult or FixedEffectsResult"),
+        ({"result": "line.json"}, "the result is a str; give a FitResult"),
+        ({"rows": [1]}, "the rows to predict are a list; give a DataFrame"),
+        ({"means": 1.0}, "means= is a float; give a DataFrame indexed by entity"),
+        ({"covariates": [1]}, "covariates= needs to be a DataFrame with the columns entity, name, time, value, source"),
+        ({"covariates": pd.DataFrame({"name": ["shift"]})}, "covariates= needs to be a DataFrame with the columns"),
+    ],
+)
+def test_settings_of_a_wrong_kind_are_refused(problem, random, change, message):
+    given = {"problem": problem, "result": random, "rows": rows_of(["v0"], [5]), "seed": 1, "n_draws": 5, **change}
+    with pytest.raises(CalibrationError, match=re.escape(message)) as said:
+        forecast(given.pop("problem"), given.pop("result"), given.pop("rows"), **given)
+    assert "\n" not in str(said.value)
+
+
+def test_a_fit_with_process_noise_is_refused(problem):
+    filtered = object.__new__(ProcessNoiseResult)  # its kind alone is looked at
+    with pytest.raises(CalibrationError, match="the result is a ProcessNoiseResult; give a FitResult, RandomEff"):
+        forecast(problem, filtered, rows_of(["v0"], [5]), seed=1)
+    with pytest.raises(CalibrationError, match="the result is a ProcessNoiseResult; give a FitResult, as fit gives it"):
+        predict(problem, filtered, problem.measurements)
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        ("a", "levels is 'a'; give a sequence of numbers"),
+        (0.5, "levels is 0.5; give a sequence of numbers"),
+        ([], "levels is []; give a sequence of numbers"),
+        (None, "levels is None; give a sequence of numbers"),
+        (["a"], "level is 'a'; it must be a number between 0 and 1"),
+        ([np.nan], "level is nan; it must be a number between 0 and 1"),
+    ],
+)
+def test_levels_that_are_none_are_refused(problem, random, levels, message):
+    found = forecast(problem, random, rows_of(["new"], [5]), seed=1, n_draws=2)
+    with pytest.raises(CalibrationError, match=re.escape(message)):
+        found.quantiles(levels)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([np.nan], "the measured value of row 0 is nan; leave out rows without a measurement"),
+        ([np.inf], "the measured value of row 0 is inf"),
+        (["a"], "the measured values are ['a']; give one number for each row"),
+        (3.0, "an array of shape () of values for 1 rows; give one"),
+        (None, "values for 1 rows; give one"),
+    ],
+)
+def test_what_was_not_measured_has_no_score(problem, random, values, message):
+    found = forecast(problem, random, rows_of(["new"], [5]), seed=1, n_draws=2)
+    with pytest.raises(CalibrationError, match=re.escape(message)):
+        found.log_scores(values)
+
+
+def test_a_row_without_a_time_is_not_predicted_and_draws_are_counted(problem):
+    result = vf.fit(problem, seed=1, cov_type="hessian", n_draws=10)
+    with pytest.raises(CalibrationError, match="row 1 to predict has the time nan; give a saved time"):
+        predict(problem, result, rows_of(["v0"], [5.0, np.nan]))
+    with pytest.raises(CalibrationError, match="n_draws is 0; it must be a whole number of at least 1"):
+        predict(problem, result, rows_of(["v0"], [5.0]), n_draws=0)
 
 
 def test_effects_without_a_clear_mode_are_said(problem, random, monkeypatch, caplog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -229,14 +230,47 @@ def test_entities_that_come_later_and_the_holdout_are_forecast(problem):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda problem: leave_entities_out(problem, refit, folds=1, seed=1), "folds is 1; it must be 2 to 6"),
+        (lambda problem: leave_entities_out(problem, refit, folds=1, seed=1), "folds is 1; it must be a whole number"),
         (lambda problem: leave_entities_out(problem, refit, folds=7, seed=1), "folds is 7; it must be 2 to 6"),
         (lambda problem: last_times_out(problem, refit, last_fitted=7, seed=1), "nothing is measured after"),
         (lambda problem: last_times_out(problem, refit, last_fitted=0, seed=1), "nothing is measured up to"),
         (lambda problem: leave_entities_out(problem, lambda item: vf.fit(item, seed=1, starts=3), seed=1),
          "fold 1 of the scores: starts is 3"),
+        *((lambda problem, folds=folds: leave_entities_out(problem, refit, folds=folds, seed=1),
+           f"folds is {folds!r}; it must be a whole number") for folds in (2.5, "a", None, True)),
+        *((lambda problem, n=n: leave_entities_out(problem, refit, n_draws=n, seed=1),
+           f"n_draws is {n!r}; it must be a whole number of at least 1") for n in (0, 1.5, "a", None)),
+        *((lambda problem, seed=seed: leave_entities_out(problem, refit, seed=seed),
+           f"seed is {seed!r}; it must be a whole number from 0 on") for seed in (-1, "a", None, 1.5, True)),
+        *((lambda problem, time=time: last_times_out(problem, refit, last_fitted=time, seed=1),
+           f"last_fitted is {time!r}; it must be a time") for time in ("a", None, np.nan, True, [5])),
+        (lambda problem: last_times_out(problem, refit, last_fitted=5, seed=None), "seed is None; it must be"),
+        (lambda problem: leave_entities_out("line.toml", refit, seed=1), "the problem is 'line.toml', a str; give a"),
+        (lambda problem: last_times_out(None, refit, last_fitted=5, seed=1), "the problem is None, a NoneType; give a"),
+        (lambda problem: leave_entities_out(problem, None, seed=1), "refit is None; give a callable, such as"),
+        (lambda problem: leave_entities_out(problem, lambda item: None, seed=1),
+         "fold 1 of the scores: the result is a NoneType; give a FitResult, RandomEffectsResult or FixedEffectsResult"),
+        (lambda problem: leave_entities_out(problem, refit, seed=1, benchmarks=[naive]), "benchmarks is a list; give"),
+        (lambda problem: leave_entities_out(problem, refit, seed=1, benchmarks={"naive": 1}),
+         "the benchmark 'naive' is 1, which cannot be called; give a mapping"),
+        (lambda problem: leave_entities_out(problem, refit, seed=1, benchmarks={"model": naive}),
+         "a benchmark has the name 'model'; give it a text other than"),
+        (lambda problem: leave_entities_out(problem, refit, seed=1, n_draws=5, benchmarks={"flat": lambda *_: None}),
+         "the benchmark 'flat' gives a NoneType; it must give an object with observed"),
     ],
 )
 def test_a_faulty_call_is_refused_with_its_remedy(problem, call, message):
-    with pytest.raises(CalibrationError, match=message):
+    with pytest.raises(CalibrationError, match=re.escape(message)) as said:
         call(problem)
+    assert "\n" not in str(said.value)
+
+
+def test_a_model_may_be_scored_alone(problem):
+    found = last_times_out(problem, refit, last_fitted=5, seed=1, n_draws=20, benchmarks={})
+    assert list(found.table.index) == [("level", "model")] and not len(found.differences)
+    assert "level" in found.summary() and found.notes == ()
+
+
+def test_a_benchmark_scores_no_missing_value():
+    with pytest.raises(CalibrationError, match="the measured value of row 1 is nan; leave out rows"):
+        Normals(np.zeros(2), np.ones(2), np.array([True, True])).log_scores([1.0, np.nan])

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from villageflow.calibrate.predict import measured
 from villageflow.calibrate.problem import Problem
 from villageflow.calibrate.scales import Floats
 from villageflow.errors import CalibrationError
@@ -46,12 +47,13 @@ class Normals:
             return np.asarray(np.where(self.logged[:, None], np.exp(found), found))
 
     def log_scores(self, values: Floats) -> Floats:
-        """Log density of values, (n,); minus infinity for a value that is not positive where `logged`."""
+        """Log density of measured values, (n,); minus infinity for a value that is not positive where `logged`."""
+        values = measured(values, len(self.mean))
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = np.log(values)
             found = stats.norm.logpdf(np.where(self.logged, logs, values), self.mean, self.sd)
             found = found - np.where(self.logged, logs, 0.0)
-        return np.where(self.logged & ~(np.asarray(values) > 0), -np.inf, found)
+        return np.where(self.logged & ~(values > 0), -np.inf, found)
 
 
 @dataclass(frozen=True, eq=False)

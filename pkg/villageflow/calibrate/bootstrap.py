@@ -11,6 +11,7 @@ References
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from scipy import stats
 
 from villageflow.calibrate.drawn import stream
 from villageflow.calibrate.problem import Problem
+from villageflow.calibrate.settings import checked_seed, share, whole
 from villageflow.errors import CalibrationError, VillageflowError
 
 _FORMAT: Final = "villageflow bootstrap 1"
@@ -89,8 +91,7 @@ class BootstrapResult:
         CalibrationError
             A level out of range or a kind that is not known.
         """
-        if not 0 < level < 1:
-            raise CalibrationError(f"level is {level}; it must be between 0 and 1, such as 0.95")
+        level = share("level", level)
         if kind not in ("percentile", "t"):
             raise CalibrationError(f"kind={kind!r} is not known; use 'percentile' or 't'")
         ends = (0.5 - level / 2, 0.5 + level / 2)
@@ -107,9 +108,9 @@ class BootstrapResult:
         if not len(self.failures):
             return ()
         commonest = self.failures.value_counts()
-        share = len(self.failures) / (len(self.failures) + len(self.draws))
-        said = f"{len(self.failures)} draws failed ({share:.1%}), {commonest.iloc[0]} of them: {commonest.index[0]}"
-        worry = "; errors and intervals are of the others, which may be the tamer ones" if share > _MANY else ""
+        lost = len(self.failures) / (len(self.failures) + len(self.draws))
+        said = f"{len(self.failures)} draws failed ({lost:.1%}), {commonest.iloc[0]} of them: {commonest.index[0]}"
+        worry = "; errors and intervals are of the others, which may be the tamer ones" if lost > _MANY else ""
         return (said + worry,)
 
     def summary(self) -> str:
@@ -150,7 +151,9 @@ def bootstrap(
         A panel, with a column ``entity`` or entities in the first level of its index; or a problem; or several by
         name, of the same entities, which are drawn together.
     draws : int
-        Number of samples. Draw ``b`` is the same whatever their number and whatever the order of the rows.
+        Number of samples. Draw ``b`` has the same entities whatever their number and whatever the order of the rows.
+        Rows of a problem come in the order of time, so that its draws have the same bits too; those of an entity in a
+        panel keep their order, which may move the last bits of a sum.
     seed : int
         Of the samples.
     resume : path, optional
@@ -166,8 +169,9 @@ def bootstrap(
     Raises
     ------
     CalibrationError
-        Fewer than two entities, a pipeline that gives other statistics on a sample than on the data or nothing finite
-        on the data, or a file of another run. An error of the pipeline on the data themselves is raised as it is.
+        Fewer than two entities or a row without one, a pipeline that gives no mapping of names to numbers, other
+        statistics on a sample than on the data or nothing finite on the data, or a file of another run or that cannot
+        be read or written. An error of the pipeline on the data themselves is raised as it is.
 
     Notes
     -----
@@ -178,8 +182,11 @@ def bootstrap(
     [Cameron2008]_. A second stage that takes a first one as known has too short errors [Murphy1985]_; this is the
     remedy.
     """
-    if draws < 1:
-        raise CalibrationError(f"draws is {draws}; give one or more, better 999")
+    draws, seed = whole("draws", draws, 1), checked_seed(seed)
+    if not callable(pipeline):
+        raise CalibrationError(f"the pipeline is {pipeline!r:.60}; give a callable from data to named numbers")
+    if resume is not None and not isinstance(resume, str | Path):
+        raise CalibrationError(f"resume is {resume!r:.60}; give the path of a file, or None")
     entities = entities_of(data)
     if len(entities) < 2:
         raise CalibrationError(f"the data have {len(entities)} entity; a bootstrap over entities needs two or more")
@@ -198,8 +205,7 @@ def bootstrap(
         if found is None:
             found = _run(pipeline, data, entities, estimate, stream(seed, number))
             if file is not None:
-                with file.open("a", encoding="utf-8") as lines:
-                    lines.write(json.dumps({"draw": number, "found": found}) + "\n")
+                _write(file, json.dumps({"draw": number, "found": found}) + "\n", anew=False)
         if isinstance(found, str):
             bad[number] = found
         else:
@@ -220,9 +226,10 @@ def _run(
     chosen = [entities[at] for at in np.sort(rng.integers(len(entities), size=len(entities)))]
     sample = _sampled(data, chosen)
     try:
-        found = _numbers(pipeline(sample))
+        given = pipeline(sample)
     except _FAILS as error:
         return f"{type(error).__name__}: {error}"
+    found = _numbers(given)
     if set(found) != set(estimate):
         other = sorted(set(found) ^ set(estimate))[0]
         raise CalibrationError(f"the pipeline gives {other!r} on a sample or on the data, not on both; give the same")
@@ -230,14 +237,28 @@ def _run(
     return f"{wrong[0]} is not finite" if wrong else [found[name] for name in estimate]
 
 
-def _numbers(found: Mapping[str, float]) -> dict[str, float]:
-    return {str(name): float(value) for name, value in found.items()}
+def _numbers(found: object) -> dict[str, float]:
+    """Statistics by name; refuses what is no mapping, and values that are no numbers."""
+    remedy = "it must give a mapping (or Series) of names to numbers, such as {'mean': 0.5}"
+    if not isinstance(found, Mapping | pd.Series):
+        said = " ".join(repr(found).split())
+        raise CalibrationError(f"the pipeline gives {said:.60}, a {type(found).__name__}; {remedy}")
+    numbers: dict[str, float] = {}
+    for name, value in found.items():
+        plain = value.item() if isinstance(value, np.generic | np.ndarray) and value.size == 1 else value
+        if not isinstance(plain, int | float):
+            said = " ".join(repr(value).split())
+            raise CalibrationError(f"the pipeline gives {name!r} as {said:.40}, a {type(value).__name__}; {remedy}")
+        if str(name) in numbers:
+            raise CalibrationError(f"the pipeline gives {str(name)!r} twice; give each statistic a name of its own")
+        numbers[str(name)] = float(plain)
+    return numbers
 
 
 def entities_of(data: object) -> list[str]:
     """Entities of a panel, a problem, or a dict of these, sorted; refuses parts whose entities differ."""
     if isinstance(data, Problem):
-        return sorted(data.entities)
+        return sorted({*_column(data.measurements), *_column(data.holdout)})
     if isinstance(data, dict) and data:
         found = {name: entities_of(part) for name, part in data.items()}
         first = next(iter(found))
@@ -253,11 +274,13 @@ def entities_of(data: object) -> list[str]:
 
 def _column(panel: pd.DataFrame) -> list[str]:
     """Entity of each row, as text."""
-    if "entity" in panel.columns:
-        return [str(entity) for entity in panel["entity"]]
-    if isinstance(panel.index, pd.MultiIndex):
-        return [str(entity) for entity in panel.index.get_level_values(0)]
-    raise CalibrationError("the panel has no column 'entity' and no index of entity and time; give one of them")
+    if "entity" not in panel.columns and not isinstance(panel.index, pd.MultiIndex):
+        raise CalibrationError("the panel has no column 'entity' and no index of entity and time; give one of them")
+    named = panel["entity"] if "entity" in panel.columns else panel.index.get_level_values(0)
+    nameless = np.flatnonzero(named.isna())
+    if len(nameless):
+        raise CalibrationError(f"row {nameless[0]} of the data has no entity; name it, or leave the row out")
+    return [str(entity) for entity in named]
 
 
 def _sampled(data: Any, chosen: Sequence[str]) -> Any:
@@ -279,14 +302,17 @@ def resample_problem(problem: Problem, chosen: Sequence[str]) -> Problem:
     Returns
     -------
     Problem
+        Entities in the order chosen, rows of an entity in the order of time.
 
     Raises
     ------
     CalibrationError
         An entity that the problem does not have, or a name that is taken.
     """
-    tables = (problem.measurements, problem.holdout, problem.covariates)
-    measured, held, brought = (_copies(table, chosen, problem.entities) for table in tables)
+    known = [str(entity) for entity in problem.entities]
+    rows = ["time", "observable"]  # one row of an entity each, so that sums over rows have one order
+    tables = ((problem.measurements, rows), (problem.holdout, rows), (problem.covariates, ["name", "time"]))
+    measured, held, brought = (_copies(table.sort_values(keys), chosen, known) for table, keys in tables)
     return replace(problem, measurements=measured, holdout=held, covariates=brought)
 
 
@@ -340,30 +366,56 @@ def _copies(table: pd.DataFrame, chosen: Sequence[str], known: Sequence[str]) ->
 
 def _loaded(file: Path, identity: Mapping[str, Any]) -> dict[int, list[float] | str]:
     """Draws of a file of this run; a new file begins with the identity, a last line cut short is taken away."""
-    if not file.exists():
-        _write(file, json.dumps(dict(identity)) + "\n")
-        return {}
-    text = file.read_text(encoding="utf-8")
-    whole = text[:text.rfind("\n") + 1]
     try:
-        first, *rest = (json.loads(line) for line in whole.splitlines())
-        done = {int(line["draw"]): line["found"] for line in rest}
-    except (ValueError, KeyError, TypeError) as error:
-        raise CalibrationError(
-            f"{file} cannot be read as draws of a bootstrap ({error}); remove it to start anew, or name another file"
-        ) from None
+        text = file.read_bytes().decode("utf-8")
+        complete = text[:text.rfind("\n") + 1]
+        lines = [json.loads(line) for line in complete.splitlines()]
+        if not lines or not isinstance(lines[0], dict):
+            raise ValueError("it does not begin with a line that says of which run")
+    except FileNotFoundError:
+        _write(file, json.dumps(dict(identity)) + "\n", anew=True)
+        return {}
+    except OSError as error:
+        raise CalibrationError(f"{file} cannot be read ({error.strerror}); name another file") from None
+    except ValueError as error:
+        raise _unreadable(file, error) from None
     for name, value in identity.items():
-        if not isinstance(first, dict) or first.get(name) != value:
+        if lines[0].get(name) != value:
             raise CalibrationError(
                 f"the draws in {file} are of a run with another {name}; resume with what began it, or name another file"
             )
-    if whole != text:
-        _write(file, whole)
-    return done
+    size = len(identity["estimate"])
+    wrong = [number for number, line in enumerate(lines[1:], start=2) if not _is_draw(line, size)]
+    if wrong:
+        raise _unreadable(file, f"line {wrong[0]} is no draw of {size} numbers")
+    if complete != text:
+        _write(file, complete, anew=True)
+    return {line["draw"]: line["found"] for line in lines[1:]}
 
 
-def _write(file: Path, text: str) -> None:
-    """Write a whole new file, then put it in the place of the old one."""
-    beside = file.with_name(file.name + ".part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(file)
+def _is_draw(line: object, size: int) -> bool:
+    """Whether a line has a draw's number and its finite statistics, or why there are none."""
+    if not isinstance(line, dict) or type(line.get("draw")) is not int:
+        return False
+    found = line.get("found")
+    if isinstance(found, list):
+        return len(found) == size and all(isinstance(value, float) and math.isfinite(value) for value in found)
+    return isinstance(found, str)
+
+
+def _unreadable(file: Path, why: object) -> CalibrationError:
+    return CalibrationError(
+        f"{file} cannot be read as draws of a bootstrap ({why}); remove it to start anew, or name another file"
+    )
+
+
+def _write(file: Path, text: str, *, anew: bool) -> None:
+    """Append text; or write a whole new file, then put it in the place of the old one."""
+    beside = file.with_name(file.name + ".part") if anew else file
+    try:
+        with beside.open("w" if anew else "a", encoding="utf-8") as lines:
+            lines.write(text)
+        if anew:
+            beside.replace(file)
+    except OSError as error:
+        raise CalibrationError(f"{file} cannot be written ({error.strerror}); name another file") from None

@@ -47,6 +47,21 @@ def stream(seed: int, *key: int | str) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(map(int, words))))
 
 
+def check_problem(problem: object) -> None:
+    """Refuse what is no problem, such as the path of one or a problem with process noise."""
+    if not isinstance(problem, Problem):
+        raise CalibrationError(f"the problem is {problem!r:.60}, a {type(problem).__name__}; give a Problem")
+
+
+def check_fitted(result: object) -> None:
+    """Refuse what no verb of `Fitted` gives."""
+    if not isinstance(result, Fitted):
+        raise CalibrationError(
+            f"the result is a {type(result).__name__}; give a FitResult, RandomEffectsResult or FixedEffectsResult, as "
+            "fit, fit_random_effects and fit_fixed_effects give them"
+        )
+
+
 def entity_values(
     problem: Problem, result: Fitted, names: tuple[str, ...], *, n_draws: int, seed: int,
     means: pd.DataFrame | None = None,
@@ -127,7 +142,7 @@ def _normal_draws(centre: Floats, cov: Floats, low: Floats, high: Floats, n: int
 
 def _effect_draws(names: tuple[str, ...], n: int, size: int, seed: int) -> Floats:
     """Standard normal draws of each entity, (size, n, len(names))."""
-    drawn = [stream(seed, _EFFECTS, name).standard_normal((n, size)) for name in names]
+    drawn = [stream(seed, _EFFECTS, str(name)).standard_normal((n, size)) for name in names]
     return np.moveaxis(np.array(drawn).reshape(len(names), n, size), (0, 1, 2), (2, 1, 0))
 
 
@@ -147,6 +162,8 @@ def _root(cov: Floats) -> Floats:
 def _model_of(problem: Problem, result: RandomEffectsResult, means: pd.DataFrame | None) -> RandomModel:
     """The model with random effects that was fitted, from the names of its parameters."""
     names, index = list(dict.fromkeys(result.modes["parameter"])), set(result.params.index)
+    if means is not None and not isinstance(means, pd.DataFrame):
+        raise CalibrationError(f"means= is a {type(means).__name__}; give a DataFrame indexed by entity")
     columns = [] if means is None else [str(column) for column in means.columns]
     random = [
         RandomEffect(name, tuple(column for column in columns if f"slope({name}, {column})" in index)) for name in names
@@ -210,7 +227,11 @@ def _new_locations(model: RandomModel, theta: Floats, names: list[str], means: p
         if missing:
             raise CalibrationError(f"means= has no row for the new entity {missing[0]!r}; add one with {column!r}")
         of_fitted = means.loc[list(model.target.entities), column].to_numpy(dtype=float)
-        away = means.loc[names, column].to_numpy(dtype=float) - math.fsum(of_fitted) / len(of_fitted)
+        own = pd.to_numeric(means.loc[names, column], errors="coerce").to_numpy(dtype=float)
+        for name, value, given in zip(names, own, means.loc[names, column].tolist(), strict=True):
+            if not np.isfinite(value):
+                raise CalibrationError(f"means= has {column!r} of the new entity {name!r} as {given!r}; give a number")
+        away = own - math.fsum(of_fitted) / len(of_fitted)
         found[j] += theta[:, box.size + k, None] * away
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Final
@@ -12,13 +12,15 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import logsumexp
 
-from villageflow.calibrate.checks import checked_covariates
-from villageflow.calibrate.drawn import Fitted, entity_values, stream
+from villageflow.calibrate.checks import COVARIATES, checked_covariates
+from villageflow.calibrate.drawn import Fitted, check_fitted, check_problem, entity_values, stream
 from villageflow.calibrate.likelihood import NOISE, Observable, noise_of_rows
-from villageflow.calibrate.predict import LEVELS
+from villageflow.calibrate.predict import LEVELS, measured
 from villageflow.calibrate.problem import Problem
 from villageflow.calibrate.scales import Floats
+from villageflow.calibrate.settings import checked_seed, share, whole
 from villageflow.errors import CalibrationError, did_you_mean
+from villageflow.names import variable_id
 
 N_DRAWS: Final = 1000
 _NOISE, _LEVEL = 2, 3
@@ -65,11 +67,12 @@ class Draws:
         Raises
         ------
         CalibrationError
-            If a level is out of range.
+            If a level is out of range, or there is none.
         """
-        wrong = [level for level in levels if not 0 < level < 1]
-        if wrong:
-            raise CalibrationError(f"level is {wrong[0]}; it must be between 0 and 1, such as 0.95")
+        given: object = levels
+        if isinstance(given, str) or not isinstance(given, Iterable) or not (each := list(given)):
+            raise CalibrationError(f"levels is {given!r}; give a sequence of numbers, such as (0.05, 0.5, 0.95)")
+        levels = [share("level", level) for level in each]
         names, table = [_label(level) for level in levels], self.rows.copy()
         for before, drawn in (("fitted_", self.fitted), ("", self.observed)):
             found = np.full((len(drawn), len(names)), np.nan)
@@ -141,11 +144,9 @@ class Forecast(Draws):
         A draw that failed counts as density zero. Each value alone: the joint density of several is another number.
         """
         found = np.empty(len(self.rows))
-        if len(values) != len(found):
-            raise CalibrationError(f"{len(values)} values for {len(found)} rows; give one measured value for each row")
-        for row, (family, value) in enumerate(zip(self.families, values, strict=True)):
+        for row, (family, value) in enumerate(zip(self.families, measured(values, len(found)), strict=True)):
             with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-                terms = NOISE[family].log_density(np.array(value, dtype=np.float64), self.fitted[row], self.noise[row])
+                terms = NOISE[family].log_density(np.array(value), self.fitted[row], self.noise[row])
             terms = np.where(np.isnan(terms), -np.inf, terms)
             found[row] = logsumexp(terms) - np.log(len(terms)) if np.isfinite(terms).any() else -np.inf
         return found
@@ -210,8 +211,8 @@ def forecast(
     Raises
     ------
     CalibrationError
-        A row that the model cannot give, a covariate that is missing, a fit without covariance, or a centred observable
-        of a new entity, whose level nobody knows.
+        A row that the model cannot give, a covariate that is missing, means that are no numbers, a result of another
+        verb, a fit without covariance, or a centred observable of a new entity, whose level nobody knows.
 
     Notes
     -----
@@ -224,8 +225,11 @@ def forecast(
     estimate from the entity's own measurements. Errors of an entity are taken as independent over time, and neither
     the error of the model's structure nor that of future covariates is in it.
     """
+    check_problem(problem)
+    check_fitted(result)
+    seed, n_draws = checked_seed(seed), whole("n_draws", n_draws, 1)
     rows = _checked(problem, rows)
-    names = tuple(sorted(set(rows["entity"])))
+    names = tuple(sorted(set(rows["entity"]), key=str))
     lanes = _lanes(problem, names, covariates)
     values = entity_values(problem, result, names, n_draws=n_draws, seed=seed, means=means)
     known = _level_rows(problem, rows)
@@ -243,13 +247,14 @@ def forecast(
 
 def _checked(problem: Problem, rows: pd.DataFrame) -> pd.DataFrame:
     """Rows with the columns and times that the model can give, as float64."""
+    if not isinstance(rows, pd.DataFrame):
+        raise CalibrationError(f"the rows to predict are a {type(rows).__name__}; give a DataFrame")
     for column in _KEYS[:3]:
         if column not in rows:
             raise CalibrationError(f"the rows to predict have no column {column!r}; they need {', '.join(_KEYS[:3])}")
     if not len(rows):
         raise CalibrationError("there is no row to predict; give at least one")
-    found = rows[[key for key in _KEYS if key in rows]].reset_index(drop=True)
-    found = found.astype({name: float for name in ("time", "from_time") if name in found})
+    found = _numbered(rows[[key for key in _KEYS if key in rows]].reset_index(drop=True))
     twice = found.duplicated()
     if twice.any():
         again = found[twice].iloc[0]
@@ -271,10 +276,28 @@ def _checked(problem: Problem, rows: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
+def _numbered(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with times as float64, none of them without entity, observable or time; from_time may be blank."""
+    found = rows.copy()
+    for column in rows:
+        wrong = rows[column].isna()
+        if column in ("time", "from_time"):
+            found[column] = pd.to_numeric(rows[column], errors="coerce").astype(float)
+            wrong = ~np.isfinite(found[column]) & (rows[column].notna() | (column == "time"))
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            given = rows[column].tolist()[at]
+            raise CalibrationError(f"row {at} to predict: {column} is {given!r}; give it, or leave the row out")
+    return found
+
+
 def _lanes(problem: Problem, names: tuple[str, ...], covariates: pd.DataFrame | None) -> _Lanes:
     """Lanes of the named entities with the covariates of each."""
     brought = problem.covariates
     if covariates is not None:
+        if not isinstance(covariates, pd.DataFrame) or not set(COVARIATES) <= set(covariates.columns):
+            raise CalibrationError(f"covariates= needs to be a DataFrame with the columns {', '.join(COVARIATES)}")
+        covariates = covariates.assign(name=[variable_id(str(name)) for name in covariates["name"]])
         twice = sorted(set(covariates["entity"]) & set(problem.entities))
         if twice:
             raise CalibrationError(f"the problem has the covariates of {twice[0]!r}; give those of new entities only")

@@ -12,12 +12,34 @@ from scipy.special import logsumexp
 from villageflow.calibrate.likelihood import NOISE, Target, log_terms, noise_values
 from villageflow.calibrate.result import FitResult
 from villageflow.calibrate.scales import Floats
+from villageflow.calibrate.settings import whole
 from villageflow.errors import CalibrationError
 
 N_DRAWS: Final = 4000
 LEVELS: Final = (0.05, 0.5, 0.95)
 _FITTED: Final = ("fitted_q05", "fitted_q50", "fitted_q95")
 _PREDICTED: Final = ("q05", "q50", "q95")
+
+
+def measured(values: object, n: int) -> Floats:
+    """Measured values of n rows, (n,).
+
+    Raises
+    ------
+    CalibrationError
+        Another number of values, or one that is no finite number.
+    """
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise CalibrationError(f"the measured values are {values!r:.60}; give one number for each row") from None
+    if found.shape != (n,):
+        count = len(found) if found.ndim == 1 else f"an array of shape {found.shape} of"
+        raise CalibrationError(f"{count} values for {n} rows; give one measured value for each row")
+    if not np.isfinite(found).all():
+        at = int(np.argmin(np.isfinite(found)))
+        raise CalibrationError(f"the measured value of row {at} is {found[at]}; leave out rows without a measurement")
+    return found
 
 
 def predict(target: Target, result: FitResult, rows: pd.DataFrame, *, n_draws: int = N_DRAWS) -> pd.DataFrame:
@@ -44,12 +66,18 @@ def predict(target: Target, result: FitResult, rows: pd.DataFrame, *, n_draws: i
     Raises
     ------
     CalibrationError
-        An observable that was not fitted.
+        An observable that was not fitted, a row without a time, a result of another verb, or a number of draws below 1.
     """
+    n_draws = whole("n_draws", n_draws, 1)
+    if not isinstance(result, FitResult):
+        raise CalibrationError(f"the result is a {type(result).__name__}; give a FitResult, as fit gives it")
     known = [item.name for item in target.observables]
     for name in rows["observable"].unique():
         if name not in known:
             raise CalibrationError(f"no observable {name!r} was fitted; known are {', '.join(known)}")
+    timeless = np.flatnonzero(rows["time"].isna())
+    if len(timeless):
+        raise CalibrationError(f"row {timeless[0]} to predict has the time nan; give a saved time of the model")
     if not len(rows):
         return pd.DataFrame(columns=["observable", "time", "fitted", *_FITTED, *_PREDICTED])
     estimate = result.params.to_numpy(dtype=float)[None, :]

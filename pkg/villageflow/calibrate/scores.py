@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 
 from villageflow.calibrate.benchmarks import AR1_NOTE, BENCHMARKS
-from villageflow.calibrate.drawn import Fitted, stream
+from villageflow.calibrate.drawn import Fitted, check_problem, stream
 from villageflow.calibrate.forecast import N_DRAWS, forecast
 from villageflow.calibrate.problem import Problem
 from villageflow.calibrate.scales import Floats
+from villageflow.calibrate.settings import checked_seed, whole
 from villageflow.errors import CalibrationError
 
 MODEL: Final = "model"
@@ -101,7 +102,8 @@ class Comparison:
                     away = wide[score][MODEL] - wide[score][method]
                     row |= dict(zip((name, f"{name}_se"), _clustered(away), strict=True))
                 found.append(row)
-        return pd.DataFrame(found).set_index(["observable", "benchmark"])
+        columns = [name for score in ("log_score", "crps", "mase") for name in (score, f"{score}_se")]
+        return pd.DataFrame(found, columns=["observable", "benchmark", *columns]).set_index(["observable", "benchmark"])
 
     def summary(self) -> str:
         """Both tables with the notes."""
@@ -168,8 +170,9 @@ def leave_entities_out(
     CalibrationError
         Folds that do not suit the number of entities, a centred observable, or a fit that cannot be made.
     """
+    seed, n_draws = _checked(problem, refit, seed, n_draws, benchmarks)
     entities = sorted(set(problem.measurements["entity"]))
-    if not 2 <= folds <= len(entities):
+    if whole("folds", folds, 2) > len(entities):
         raise CalibrationError(f"folds is {folds}; it must be 2 to {len(entities)}, the number of entities")
     order = stream(seed, "folds").permutation(len(entities))
     table = problem.measurements
@@ -224,6 +227,10 @@ def last_times_out(
     CalibrationError
         If nothing is measured before or after the last time to fit, or a fit cannot be made.
     """
+    seed, n_draws = _checked(problem, refit, seed, n_draws, benchmarks)
+    timed = isinstance(last_fitted, int | float | np.number) and not isinstance(last_fitted, bool)
+    if not timed or not np.isfinite(last_fitted):
+        raise CalibrationError(f"last_fitted is {last_fitted!r}; it must be a time, a finite number such as 2020")
     early = problem.measurements["time"] <= last_fitted + 1e-6
     later = pd.concat([problem.measurements[~early], problem.holdout], ignore_index=True)
     later = later[later["time"] > last_fitted + 1e-6]
@@ -233,6 +240,24 @@ def last_times_out(
     model = _forecaster(problem, refit, seed, n_draws, means)
     found, notes = _scored(problem, iter([(problem.measurements[early], later)]), {MODEL: model, **benchmarks})
     return Comparison(found, f"times after {last_fitted:g} left out", notes)
+
+
+def _checked(
+    problem: object, refit: object, seed: object, n_draws: object, benchmarks: Mapping[str, Forecaster]
+) -> tuple[int, int]:
+    """Seed and number of draws, once what is to be called can be."""
+    check_problem(problem)
+    if not callable(refit):
+        raise CalibrationError(f"refit is {refit!r:.60}; give a callable, such as lambda problem: fit(problem, seed=1)")
+    remedy = "give a mapping of names to callables, such as {'naive': naive}"
+    if not isinstance(benchmarks, Mapping):
+        raise CalibrationError(f"benchmarks is a {type(benchmarks).__name__}; {remedy}")
+    for name, method in benchmarks.items():
+        if not isinstance(name, str) or name == MODEL:
+            raise CalibrationError(f"a benchmark has the name {name!r}; give it a text other than {MODEL!r}")
+        if not callable(method):
+            raise CalibrationError(f"the benchmark {name!r} is {method!r:.60}, which cannot be called; {remedy}")
+    return checked_seed(seed), whole("n_draws", n_draws, 1)
 
 
 def _forecaster(
@@ -269,16 +294,29 @@ def _scored(
         steps = _naive_errors(fitted, exact)
         for name, method in methods.items():
             try:
-                scores = _scores(method(known, rows), exact["value"].to_numpy(dtype=float), steps)
+                predictive = method(known, rows)
             except CalibrationError as error:
                 if name == MODEL:
                     raise CalibrationError(f"fold {fold} of the scores: {error}") from error
                 scores = dict.fromkeys((*SCORES, "point", "lower", "upper", "covered"), np.full(len(exact), np.nan))
                 notes[f"{name} cannot predict in fold {fold}: {error}"] = None
+            else:
+                _check_predictive(name, predictive, len(rows))
+                scores = _scores(predictive, exact["value"].to_numpy(dtype=float), steps)
             found.append(table.assign(method=name, **scores))
     if not found:
         raise CalibrationError("all measurements left out are bounds, which cannot be scored; leave others out")
     return pd.concat(found, ignore_index=True), tuple(notes)
+
+
+def _check_predictive(name: str, predictive: object, n: int) -> None:
+    """Refuse what is no `Predictive` of n rows."""
+    shape = np.shape(getattr(predictive, "observed", ()))
+    if len(shape) != 2 or shape[0] != n or not callable(getattr(predictive, "log_scores", None)):
+        raise CalibrationError(
+            f"the benchmark {name!r} gives a {type(predictive).__name__}; it must give an object with observed, an "
+            f"array ({n} rows, draws), and log_scores(values), such as Normals"
+        )
 
 
 def _scores(predictive: Predictive, values: Floats, steps: Floats) -> dict[str, Floats]:
