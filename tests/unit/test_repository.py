@@ -279,3 +279,11 @@ def test_run_pins_what_moves_bits():
         for item in locked()["numpy"]
         if item.marker is None or item.marker.evaluate()
     )
+
+
+def test_the_whole_example_of_calibration_runs(tmp_path):
+    text = (ROOT / "docs" / "calibration.md").read_text()
+    example = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
+    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "converged: yes" in done.stdout and "slope(entry, exposure)" in done.stdout
