@@ -160,6 +160,12 @@ def test_a_report_has_the_verdicts_of_profiles(folder):
         ("problem.csv", "setting,value\nmodel,logistic.mdl\ntime_step,short\n", "must be a number"),
         ("measurements.csv", "entity,time\nv0,1\n", "measurements.csv"),
         ("covariates.csv", "entity,name,time,value,source_id\nv0,push,,1,made\n", "push"),
+        ("fixed.csv", "name,value\ninitial level,0.1\nInitial_Level,0.2\n", "row 3 sets 'initial_level', as a row"),
+        ("fixed.csv", "name,value\ninitial level,\n", "fixed.csv"),
+        ("fixed.csv", "name,value\ninitial level,low\n", "fixed.csv"),
+        ("covariate.csv", "", "covariate.csv is no table of a problem.*Did you mean 'covariates.csv'"),
+        ("Hold-Out.csv", "", "Did you mean 'holdout.csv'"),
+        ("mesurements.csv", "", "Did you mean 'measurements.csv'"),
     ],
 )
 def test_a_broken_folder_is_named_in_one_line(folder, name, text, said, monkeypatch, capsys):
@@ -171,11 +177,35 @@ def test_a_broken_folder_is_named_in_one_line(folder, name, text, said, monkeypa
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["cities.csv", "parameters_old.csv", "fit.csv", "covariate.txt", "facts.csv"])
+def test_other_files_of_a_folder_are_left_alone(folder, name):
+    write_problem(declared(folder), folder, model="logistic.mdl")
+    (folder / name).write_text("anything\n")
+    assert read_problem(folder).fixed == {"initial_level": 0.08}
+
+
+@pytest.mark.parametrize(
+    ("where", "model", "said"),
+    [
+        (".", "national_difusion", "'national_difusion', neither a shipped model.*Did you mean 'national_diffusion'"),
+        (".", "logistic", "'logistic', neither a shipped model nor a file with a suffix of .mdl"),
+        (".", "logistic.txt", "'logistic.txt', neither"),
+        (".", None, "None, a NoneType; give its name as text"),
+        ("logistic.mdl", "logistic.mdl", "logistic.mdl cannot be written .*; choose one that can"),
+        ("logistic.mdl/below", "logistic.mdl", "below cannot be written .*; choose one that can"),
+    ],
+)
+def test_a_problem_that_cannot_be_written_is_said_in_one_line(folder, where, model, said):
+    with pytest.raises(CalibrationError, match=said) as caught:
+        write_problem(declared(folder), folder / where, model=model)
+    assert "\n" not in str(caught.value)
+
+
 def test_what_is_no_problem_is_refused(tmp_path, folder, monkeypatch, capsys):
     with pytest.raises(CalibrationError, match="is no folder"):
         read_problem(tmp_path / "none")
-    assert call(monkeypatch, "fit", "national_difusion") == 1
-    assert "Did you mean 'national_diffusion'" in capsys.readouterr().err
+    assert call(monkeypatch, "fit", "nationl") == 1
+    assert "Did you mean 'national'" in capsys.readouterr().err
     problem = declared(folder)
     bare = Problem(
         model=problem.model, parameters=problem.parameters.drop(columns="source"), observables=problem.observables,

@@ -211,6 +211,12 @@ BAD = {
     "two missing columns": (one().drop(columns=["unit", "use"]), "columns 'unit', 'use' are missing; the table needs"),
     "another unit": (one().assign(unit="thing/Year"), "is in 'thing/Year', model 'tank' has 'level' in 'thing'"),
     "another unit of a mean": (one(statistic="mean", to_time=6).assign(unit="kg"), "is in 'kg'"),
+    "a blank unit": (one().assign(unit=" "), "fact 'A': has no unit; give that of the statistic"),
+    "a missing unit": (one().assign(unit=None), "has no unit"),
+    "no fact_id": (one().assign(fact_id=np.nan), "row 0 has no fact_id"),
+    "a blank fact_id": (one(fact_id=" "), "row 0 has no fact_id"),
+    "a span of a value": (one(to_time=8), "has the to_time 8, and value is read at one time; leave it blank"),
+    "a date for a time": (one(time=pd.Timestamp("2016-01-01")), "is not a number"),
     "an unknown column": (one().assign(weight=1), "unknown column 'weight'"),
 }
 
@@ -224,7 +230,7 @@ def test_bad_facts_give_one_clear_line(model, case):
 
 
 @pytest.mark.parametrize(
-    "given", [{"unit": " Thing"}, {"unit": ""}, {"statistic": "ratio", "to_time": 6, "unit": "dmnl"}]
+    "given", [{"unit": " Thing"}, {"to_time": 5}, {"statistic": "ratio", "to_time": 6, "unit": "dmnl"}]
 )
 def test_units_of_facts_are_compared_only_where_they_are_the_variables(model, given):
     assert facts_of(facts(LEVEL_5).assign(**given), model)

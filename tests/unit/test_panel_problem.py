@@ -174,6 +174,41 @@ def test_covariates_that_do_not_fit_are_named(model, case):
         make(model, panel(2), covariates=table)
 
 
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ((1.0, 12.0), "'push' from 1 to 12; the run needs it from 0 to 12: add rows"),
+        ((0.0, 11.0), "'push' from 0 to 11; the run needs it from 0 to 12"),
+        ((0.0,), "'push' from 0 to 0; the run needs it"),
+    ],
+)
+def test_a_series_that_does_not_cover_the_run_is_refused_when_the_problem_is_made(model, times, said):
+    table = pd.DataFrame([
+        {"entity": entity, "name": "push", "time": time, "value": 1.0, "source_id": "made"}
+        for entity in ("v0", "v1") for time in times
+    ])
+    with pytest.raises(CalibrationError, match=said):
+        make(model, panel(2), covariates=table)
+    with pytest.raises(CalibrationError, match="of others at 0 and not of v1"):
+        make(model, panel(2), covariates=pd.concat([
+            table.query("entity == 'v1'").assign(time=lambda t: t["time"] + 0.25), table.query("entity == 'v0'").assign(
+                time=lambda t: t["time"] - t["time"].iloc[0])]))
+
+
+@pytest.mark.parametrize("until", [6.0, 9.0])
+def test_a_series_need_not_go_beyond_what_is_measured_or_held_out(model, until):
+    whole = panel(2)
+    table = pd.DataFrame([
+        {"entity": entity, "name": "push", "time": time, "value": 1.0, "source_id": "made"}
+        for entity in ("v0", "v1") for time in (0.0, until)
+    ])
+    given = {"covariates": table, "holdout": whole[(whole["time"] > 6) & (whole["time"] <= until)]}
+    assert make(model, whole[whole["time"] <= 6], **given).locations(np.array([[0.6, 0.08, 0.1]]), whole[:2]).all()
+    if until > 6:
+        with pytest.raises(CalibrationError, match="the run needs it from 0 to 9"):
+            make(model, whole[whole["time"] <= 6], **given | {"covariates": table.replace({"time": {9.0: 8.0}})})
+
+
 def test_other_mistakes_are_named(model):
     with pytest.raises(CalibrationError, match="fit takes 'shared' ones"):
         fit(make(model, panel(4), parameters=parameters(effect=["random", "shared", "shared"])), seed=1)

@@ -130,7 +130,7 @@ BAD = {
     ),
     "a source's number for two quantities": (
         {
-            "observables": (COUNT, dataclasses.replace(COUNT, name="part", formula="share")),
+            "observables": (COUNT, dataclasses.replace(COUNT, name="part", formula="share", unit="")),
             "measurements": rows((4.0, 4.0), (40.0, 40.0), observable=["stores", "part"], source_id="a"),
         },
         "same datum",
@@ -139,7 +139,7 @@ BAD = {
     "a broken count": ({"measurements": rows((4.0,), (3.5,))}, "whole number of 0 or more"),
     "a value that is missing": ({"measurements": rows((4.0,), (np.nan,))}, "leave the row out"),
     "a share of 1": (
-        {"observables": (dataclasses.replace(COUNT, formula="share", kind="share", noise="beta"),),
+        {"observables": (dataclasses.replace(COUNT, formula="share", kind="share", noise="beta", unit="1"),),
          "measurements": rows((4.0,), (1.0,))},
         "between 0 and 1",
     ),
@@ -176,6 +176,40 @@ BAD = {
     "an effect that differs by entity": ({"parameters": parameters(effect=["random", "shared", "shared"])}, "'random'"),
     "free and fixed": ({"fixed": {"ceiling": 800}}, "both free and fixed"),
     "an unknown fixed constant": ({"fixed": {"ceeling": 800}}, "'ceeling' cannot be set"),
+    "two spellings of a fixed constant": (
+        {"fixed": {"initial level": 5, "Initial_Level": 6}}, "twice, as 'initial level' and as 'Initial_Level'",
+    ),
+    "a fixed NaN": ({"fixed": {"initial level": np.nan}}, "'initial level' to nan; it must be a finite number"),
+    "a fixed word": ({"fixed": {"initial level": "five"}}, "to 'five'; it must be a finite number"),
+    "a fixed True": ({"fixed": {"initial level": True}}, "to True; it must be"),
+    "a fixed list": ({"fixed": [("initial level", 5)]}, "fixed is a list"),
+    "a fixed 3": ({"fixed": {3: 5.0}}, "fixed names 3"),
+    "another method": ({"method": "rk5"}, "'rk5'"),
+    "a negative step": ({"time_step": -1.0}, "must be greater than 0"),
+    "an unused noise parameter": (
+        {"observables": (dataclasses.replace(COUNT, noise_parameter=20.0),)},
+        "'dispersion' cannot be set: no observable has it as its noise_parameter",
+    ),
+    "another unit": ({"observables": (dataclasses.replace(COUNT, unit="apple"),)},
+                     "is in 'apple', model 'logistic' has 'level' in 'thing'"),
+    "an unknown distribution": (
+        {"parameters": parameters(distribution="gauss", mode=1.0, lower=[0.1, 0.1, 0.1])}, "'gauss' is not known",
+    ),
+    "a mode outside": ({"parameters": parameters(distribution="triangular", mode=[9.0, 200.0, 2.0])}, "has mode 9"),
+    "a mode that is missing": ({"parameters": parameters(distribution="normal")}, "has mode nan outside its bounds"),
+    "a word for a mode": (
+        {"parameters": parameters(distribution="triangular", mode=["mid", 200.0, 2.0])}, "has the mode 'mid'",
+    ),
+    "a word for a bound": ({"parameters": parameters(lower=[0.1, "low", 1.0])}, "parameter row 1: lower is 'low'"),
+    "a date for a time": (
+        {"measurements": rows().assign(time=pd.to_datetime(["2014", "2015", "2016"]))}, "row 0: time is Timestamp(",
+    ),
+    "a word for a value": ({"measurements": rows(value=["40", "many", 700])}, "measurement row 1: value is 'many'"),
+    "a word held out": ({"holdout": rows((14.0,), ("many",))}, "hold-out row 0: value is 'many'"),
+    "a word for a covariate": (
+        {"covariates": pd.DataFrame({"entity": ["v"], "name": ["initial level"], "time": [None], "value": ["x"],
+                                     "source_id": ["a"]})}, "covariate row 0: value is 'x'",
+    ),
 }
 
 
@@ -186,6 +220,60 @@ def test_bad_input_gives_one_clear_line(model, case):
         make(model, **changes)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("entity", [np.nan, None, "", " "])
+@pytest.mark.parametrize("table", ["measurements", "holdout"])
+def test_a_row_without_an_entity_is_refused(model, table, entity):
+    bad = rows((2.0, 14.0), (30.0, 800.0)).assign(entity=["v", entity])
+    with pytest.raises(CalibrationError, match=r"row 1 \(stores at 14\): has no entity; say who is measured"):
+        make(model, **{table: bad})
+
+
+@pytest.mark.parametrize("table", ["parameters", "measurements", "holdout", "covariates"])
+@pytest.mark.parametrize("given", [[{"name": "ceiling"}], None, "rows.csv"])
+def test_a_table_is_a_table(model, table, given):
+    with pytest.raises(CalibrationError, match=rf"the {table} are .*, a {type(given).__name__}; give a DataFrame"):
+        make(model, **{table: given})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"centred": "no"}, "centred='no'; it must be True or False"),
+        ({"centred": 1}, "centred=1; it must be"),
+        ({"noise_parameter": True}, "noise parameter True; it must be a number above 0 or the name"),
+        ({"noise_parameter": -1}, "noise parameter -1; it must be above 0"),
+        ({"noise_parameter": np.int64(0)}, "noise parameter 0; it must be above 0"),
+        ({"noise_parameter": np.nan}, "noise parameter nan; it must be above 0"),
+        ({"noise_parameter": np.inf}, "noise parameter inf; it must be above 0 and finite"),
+        ({"noise_parameter": [1.0]}, r"noise parameter \[1.0\]; it must be a number"),
+        ({"noise": "poisson", "noise_parameter": 2.0}, "noise parameter 2.0, and poisson noise has none"),
+        ({"noise": "poisson"}, "noise parameter 'dispersion', and poisson noise has none"),
+        ({"name": 3}, "the name 3, which is no text"),
+        ({"name": ""}, "the name '', which is no text"),
+        ({"formula": None}, "the formula None, which is no text"),
+        ({"noise": None}, "the noise None, which is no text"),
+        ({"unit": np.nan}, "the unit nan, which is no text; leave it out"),
+    ],
+)
+def test_an_observable_that_is_not_well_formed_is_refused(model, changes, said):
+    with pytest.raises(CalibrationError, match=said) as caught:
+        make(model, observables=(dataclasses.replace(COUNT, **changes),))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("unit", ["", " ", "Thing", "thing*1"])
+def test_the_unit_of_an_observable_is_compared_where_it_is_given(model, unit):
+    assert make(model, observables=(dataclasses.replace(COUNT, unit=unit),))
+
+
+def test_whole_numbers_and_text_that_reads_as_a_number_are_numbers(model):
+    found = make(model, measurements=rows(value=["40", 300, 700.0]).astype({"time": int}))
+    assert found.measurements[["time", "value"]].dtypes.eq(float).all()
+    assert list(found.measurements["value"]) == [40.0, 300.0, 700.0]
+    nullable = make(model, measurements=rows().astype({"time": "Int64", "value": "Float64"}))
+    pd.testing.assert_frame_equal(nullable.measurements, make(model).measurements)
 
 
 def test_a_table_without_a_free_parameter_is_refused(model):
@@ -203,6 +291,22 @@ def test_observables_are_read_from_their_table():
         "noise": ["normal", "poisson", "normal"], "noise_parameter": ["2.5", None, "Error Size"], "unit": ["1"] * 3,
     })
     assert [item.noise_parameter for item in observables_of(table)] == [2.5, None, "error_size"]
+
+
+@pytest.mark.parametrize("missing", ["observable", "formula", "kind", "noise"])
+def test_a_column_that_observables_lack_is_named(missing):
+    table = pd.DataFrame({"observable": ["a"], "formula": ["x"], "kind": ["level"], "noise": ["normal"]})
+    with pytest.raises(CalibrationError, match=f"no column '{missing}'; they need observable, formula, kind, noise"):
+        observables_of(table.drop(columns=missing))
+
+
+@pytest.mark.parametrize("centred", [2, "no", 0.5, -1])
+def test_centred_is_0_or_1_in_a_table(centred):
+    table = pd.DataFrame({"observable": ["a"], "formula": ["x"], "kind": ["level"], "noise": ["normal"]})
+    for good, read in ((1, True), (0, False), (np.nan, False), (True, True), (None, False)):
+        assert observables_of(table.assign(centred=good))[0].centred is read
+    with pytest.raises(CalibrationError, match=rf"observable row 0 \(a\): centred is {centred}; it must be 0 or 1"):
+        observables_of(table.assign(centred=centred))
 
 
 def test_the_scales_are_inverse_to_each_other():

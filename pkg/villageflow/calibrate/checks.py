@@ -9,11 +9,15 @@ import numpy as np
 import pandas as pd
 
 from villageflow.calibrate.likelihood import CENTRED, NOISE, Observable
+from villageflow.calibrate.priors import Priors
+from villageflow.calibrate.scales import as_number, with_floats
 from villageflow.ensemble.design import check_unit, units_of
+from villageflow.ensemble.simulate import integration_method, time_grid
 from villageflow.errors import CalibrationError, DesignError, did_you_mean
 from villageflow.ir.model import CONTROL_IDS, Kind, Model
 from villageflow.names import variable_id
 from villageflow.program.emit import check_names
+from villageflow.units import same_unit
 
 if TYPE_CHECKING:
     from villageflow.calibrate.problem import Problem
@@ -43,6 +47,7 @@ def check_observables(model: Model, observables: tuple[Observable, ...]) -> None
         raise CalibrationError("the problem has no observable; give at least one")
     seen: set[str] = set()
     for item in observables:
+        _check_words(item)
         where = f"observable {item.name!r}"
         if item.name in seen:
             raise CalibrationError(f"{where} is declared twice; keep one")
@@ -57,15 +62,75 @@ def check_observables(model: Model, observables: tuple[Observable, ...]) -> None
             raise CalibrationError(
                 f"{where} is a net flow of {item.formula!r}, which is no stock; observe the stock that accumulates it"
             )
-        if item.noise not in NOISE:
-            raise CalibrationError(f"{where} has noise {item.noise!r}. {did_you_mean(item.noise, NOISE)}")
-        if item.centred and item.noise not in CENTRED:
-            raise CalibrationError(f"{where} is centred and has {item.noise} noise; {' and '.join(CENTRED)} can be")
-        needs = NOISE[item.noise].parameter
-        if needs and item.noise_parameter is None:
-            raise CalibrationError(f"{where} has {item.noise} noise without a parameter; give its {needs}")
-        if isinstance(item.noise_parameter, float) and not item.noise_parameter > 0:
-            raise CalibrationError(f"{where} has the noise parameter {item.noise_parameter:g}; it must be above 0")
+        if item.unit.strip() and variable.units and not same_unit(item.unit, variable.units):
+            raise CalibrationError(
+                f"{where} is in {item.unit!r}, model {model.name!r} has {item.formula!r} in {variable.units!r}; "
+                "convert the measurements and the unit, or correct the unit"
+            )
+        _check_noise(item, where)
+
+
+def _check_words(item: Observable) -> None:
+    """What is text is text, and what is yes or no is that."""
+    for field in ("name", "formula", "kind", "noise", "unit"):
+        value = getattr(item, field)
+        if not isinstance(value, str) or (field in ("name", "formula") and not value.strip()):
+            remedy = "leave it out where there is none" if field == "unit" else 'give text, such as "shops"'
+            raise CalibrationError(f"observable {item.name!r} has the {field} {value!r}, which is no text; {remedy}")
+    if not isinstance(item.centred, (bool, np.bool_)):
+        raise CalibrationError(f"observable {item.name!r} has centred={item.centred!r}; it must be True or False")
+
+
+def _check_noise(item: Observable, where: str) -> None:
+    given: object = item.noise_parameter
+    if item.noise not in NOISE:
+        raise CalibrationError(f"{where} has noise {item.noise!r}. {did_you_mean(item.noise, NOISE)}")
+    if item.centred and item.noise not in CENTRED:
+        raise CalibrationError(f"{where} is centred and has {item.noise} noise; {' and '.join(CENTRED)} can be")
+    needs = NOISE[item.noise].parameter
+    if needs and given is None:
+        raise CalibrationError(f"{where} has {item.noise} noise without a parameter; give its {needs}")
+    if not needs and given is not None:
+        raise CalibrationError(
+            f"{where} has the noise parameter {given!r}, and {item.noise} noise has none; leave it out, or choose "
+            "another noise"
+        )
+    if isinstance(given, str) or given is None:
+        return
+    number = as_number(given)
+    if number is None:
+        raise CalibrationError(
+            f"{where} has the noise parameter {given!r}; it must be a number above 0 or the name of a free parameter"
+        )
+    if not 0 < number < np.inf:
+        raise CalibrationError(f"{where} has the noise parameter {number:g}; it must be above 0 and finite")
+
+
+def check_run(problem: Problem) -> None:
+    """The method and the time grid can be run."""
+    try:
+        integration_method(problem.model, problem.method)
+        time_grid(problem.model, time_step=problem.time_step)
+    except DesignError as error:
+        raise CalibrationError(f"the problem cannot be run: {error}") from None
+
+
+def checked_fixed(given: object) -> dict[str, float]:
+    """Values of fixed constants by canonical name."""
+    if not isinstance(given, Mapping | pd.Series):
+        raise CalibrationError(f"fixed is a {type(given).__name__}; give a dict of constant to number")
+    found: dict[str, float] = {}
+    written: dict[str, str] = {}
+    for name, value in given.items():
+        if not isinstance(name, str):
+            raise CalibrationError(f"fixed names {name!r}, which is no text; give the name of a constant")
+        key, number = variable_id(name), as_number(value)
+        if key in found:
+            raise CalibrationError(f"fixed sets {key!r} twice, as {written[key]!r} and as {name!r}; keep one")
+        if number is None or not np.isfinite(number):
+            raise CalibrationError(f"fixed sets {name!r} to {value!r}; it must be a finite number")
+        found[key], written[key] = number, name
+    return found
 
 
 def check_parameters(problem: Problem) -> None:
@@ -81,8 +146,14 @@ def check_parameters(problem: Problem) -> None:
         if name in noise and not box.lower[position] > 0:
             low = box.lower[position]
             raise CalibrationError(f"the noise parameter {name!r} has the lower bound {low:g}; it must be above 0")
+        if name not in noise and name not in model.variables:
+            raise CalibrationError(
+                f"parameter {name!r} cannot be set: no observable has it as its noise_parameter, and it is no "
+                f"constant of model {model.name!r}; drop the row or correct it. {did_you_mean(name, model.constants)}"
+            )
         if name not in noise:
             _check_constant(model, name, units.get(name, ""))
+    Priors.of(box, problem.parameters)
     for name in problem.fixed:
         if name in box.names:
             raise CalibrationError(f"parameter {name!r} is both free and fixed; keep one")
@@ -112,31 +183,35 @@ def checked_rows(problem: Problem, table: pd.DataFrame, what: str) -> pd.DataFra
         if column not in (*COLUMNS, "from_time"):
             hint = did_you_mean(str(column), COLUMNS)
             raise CalibrationError(f"the {what} table has an unknown column {column!r}. {hint}")
+    table = with_floats(table, ("time", "value", "from_time"), what)
     known = {item.name: item for item in problem.observables}
     for position, row in enumerate(table.to_dict("records")):
-        where = f"{what} row {position} ({row['observable']} at {row['time']})"
+        where = f"{what} row {position} ({row['observable']} at {row['time']:g})"
+        if _blank(row["entity"]):
+            raise CalibrationError(f"{where}: has no entity; say who is measured, the same word where there is one")
         if row["observable"] not in known:
             raise CalibrationError(f"{where}: no such observable. {did_you_mean(str(row['observable']), known)}")
         if row["comparator"] not in COMPARATORS:
             raise CalibrationError(f"{where}: comparator {row['comparator']!r} is not one of {', '.join(COMPARATORS)}")
         if known[row["observable"]].centred and row["comparator"] != "=":
             raise CalibrationError(f"{where}: a bound says nothing of a centred observable; leave the row out")
-        if pd.isna(row["source_id"]) or not str(row["source_id"]):
+        if _blank(row["source_id"]):
             raise CalibrationError(f"{where}: has no source_id; say where the number comes from")
         item = known[row["observable"]]
-        _check_value(where, float(row["value"]), NOISE[item.noise].support)
-        _check_time(problem, where, float(row["time"]))
+        _check_value(where, row["value"], NOISE[item.noise].support)
+        _check_time(problem, where, row["time"])
         start = row.get("from_time")
         if item.kind == "net_flow":
-            if start is None or pd.isna(start) or not float(start) < float(row["time"]):
+            if start is None or not start < row["time"]:
                 raise CalibrationError(f"{where}: a net flow needs a from_time before its time")
-            _check_time(problem, where, float(start))
-        elif start is not None and pd.notna(start):
+            _check_time(problem, where, start)
+        elif start is not None and not np.isnan(start):
             raise CalibrationError(f"{where}: from_time belongs to net flows; this observable is a {item.kind}")
-    found = table.copy()
-    for column in found.columns.intersection(["time", "value", "from_time"]):
-        found[column] = found[column].astype(float)
-    return found
+    return table
+
+
+def _blank(value: Any) -> bool:
+    return bool(pd.isna(value)) or not str(value).strip()
 
 
 def _check_value(where: str, value: float, support: str) -> None:
@@ -184,7 +259,7 @@ def check_each_datum_once(problem: Problem) -> None:
 
 def checked_covariates(problem: Problem) -> pd.DataFrame:
     """Values of constants (no time) and series of auxiliaries (with times) that each entity brings with it."""
-    table = problem.covariates.reset_index(drop=True).copy()
+    table = problem.covariates
     for column in COVARIATES:
         if column not in table.columns:
             raise CalibrationError(f"the covariates have no column {column!r}; they need {', '.join(COVARIATES)}")
@@ -192,8 +267,8 @@ def checked_covariates(problem: Problem) -> pd.DataFrame:
         if column not in COVARIATES:
             known = did_you_mean(str(column), COVARIATES)
             raise CalibrationError(f"the covariates have an unknown column {column!r}. {known}")
+    table = with_floats(table, ("time", "value"), "covariate")
     table["name"] = [variable_id(str(name)) for name in table["name"]]
-    table["value"], table["time"] = table["value"].astype(float), table["time"].astype(float)
     for position, row in enumerate(table.to_dict("records")):
         _check_covariate(problem, f"covariate row {position} ({row['name']} of {row['entity']})", row)
     twice = table.duplicated(["entity", "name", "time"])
@@ -216,7 +291,7 @@ def _check_covariate(problem: Problem, where: str, row: Mapping[Any, Any]) -> No
         raise CalibrationError(f"{where}: no measurement is of this entity; leave the row out, or add measurements")
     if not np.isfinite(row["value"]):
         raise CalibrationError(f"{where}: the value is {row['value']}; a covariate is known throughout")
-    if pd.isna(row["source_id"]) or not str(row["source_id"]):
+    if _blank(row["source_id"]):
         raise CalibrationError(f"{where}: has no source_id; say where the number comes from")
     if name in problem.box.names or name in problem.fixed:
         raise CalibrationError(f"{where}: it is a parameter of the problem too; keep one")

@@ -145,6 +145,8 @@ def facts_of(table: pd.DataFrame, model: Model, *, where: str = "facts") -> tupl
 
 
 def _fact(row: pd.Series[Any], model: Model, where: str) -> Fact:
+    if pd.isna(row["fact_id"]) or not str(row["fact_id"]).strip():
+        raise CalibrationError(f"{where}: row {row.name} has no fact_id; give each fact a name of its own")
     label = f"{where}: fact {row['fact_id']!r}"
     numbers = {name: _number(row.get(name), f"{label}, {name}") for name in _NUMBERS}
     words = {name: "" if pd.isna(row[name]) else str(row[name]) for name in ("unit", "datum", "note")}
@@ -155,8 +157,10 @@ def _fact(row: pd.Series[Any], model: Model, where: str) -> Fact:
                                f"{did_you_mean(variable, known)}")
     if statistic not in STATISTICS:
         raise CalibrationError(f"{label}: statistic {statistic!r} is not known. {did_you_mean(statistic, STATISTICS)}")
+    if not words["unit"].strip():
+        raise CalibrationError(f"{label}: has no unit; give that of the statistic, dmnl for a pure number")
     own = model.variables[variable].units
-    if statistic in _IN_OWN_UNIT and own and words["unit"] and not same_unit(own, words["unit"]):
+    if statistic in _IN_OWN_UNIT and own and not same_unit(own, words["unit"]):
         raise CalibrationError(
             f"{label}: is in {words['unit']!r}, model {model.name!r} has {variable!r} in {own!r}; convert the bounds "
             "and the unit, or correct the unit"
@@ -165,6 +169,11 @@ def _fact(row: pd.Series[Any], model: Model, where: str) -> Fact:
         raise CalibrationError(f"{label}: use is {use!r}; it must be 'condition' or 'check'")
     if not words["datum"]:
         raise CalibrationError(f"{label}: names no datum; say which source fact it uses")
+    if statistic not in _SPANS and not np.isnan(numbers["to_time"]) and numbers["to_time"] != numbers["time"]:
+        raise CalibrationError(
+            f"{label}: has the to_time {numbers['to_time']:g}, and {statistic} is read at one time; leave it "
+            f"blank, or choose one of {', '.join(_SPANS)}"
+        )
     time, to_time = numbers["time"], numbers["to_time"] if statistic in _SPANS else numbers["time"]
     if not np.isfinite(time) or not to_time >= time or (statistic in ("ratio", "change") and to_time == time):
         raise CalibrationError(f"{label}: runs from time {time:g} to {to_time:g}; {statistic} needs both, in order")

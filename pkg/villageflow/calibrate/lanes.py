@@ -82,6 +82,21 @@ class Lanes:
         }
         self._given: dict[TimeGrid, Mapping[str, Floats]] = {}
 
+    def check_series(self) -> None:
+        """Refuse a series that does not cover the run from its start to the last time that is measured or held out."""
+        if not self._series:
+            return
+        rows = (self.problem.measurements["time"], self.problem.holdout["time"])
+        grid = self._grid(max(float(times.max()) for times in rows if len(times)))
+        start, stop, half = grid.time_at(0), grid.time_at(grid.n_steps), 0.5 * grid.step
+        for name, table in self._series.items():
+            first, last = float(table.index[0]), float(table.index[-1])
+            if not (first < start + half and last > stop - half):
+                raise CalibrationError(
+                    f"the covariates give {name!r} from {first:g} to {last:g}; the run needs it from {start:g} to "
+                    f"{stop:g}: add rows for each entity"
+                )
+
     @cached_property
     def smooth(self) -> bool:
         """Whether derivatives are all of it: no free parameter also moves an event or a condition."""

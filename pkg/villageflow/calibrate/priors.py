@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from villageflow.calibrate.scales import Box, Floats
+from villageflow.calibrate.scales import Box, Floats, as_number
 from villageflow.datasets.values import row_id
 from villageflow.ensemble.design import quantile
 from villageflow.errors import CalibrationError, DesignError
@@ -73,6 +74,17 @@ def _log_truncated(x: Floats, low: float, mode: float, high: float) -> Floats:
     return np.asarray(-0.5 * ((x - mode) / sd) ** 2 - math.log(inside * sd * math.sqrt(2 * math.pi)))
 
 
+@lru_cache(maxsize=256)
+def _prior(name: str, kind: str, low: float, mode: float, high: float) -> Prior:
+    """A prior that has a density; remembered, for problems are made anew for every resample of their data."""
+    row = {"name": name, "lower": low, "upper": high, "distribution": kind, "mode": mode}
+    try:
+        quantile(pd.Series(row), np.array([0.5]))
+    except DesignError as error:
+        raise CalibrationError(f"the prior of {name!r} has no density: {error}") from None
+    return Prior(kind, low, math.nan if kind in ("uniform", "loguniform") else mode, high)
+
+
 @dataclass(frozen=True)
 class Priors:
     """Independent priors of the free parameters.
@@ -106,13 +118,10 @@ class Priors:
                 each.append(Prior(FLAT, float(low), math.nan, float(high)))
                 continue
             mode: Any = row.get("mode")
-            known = {"name": name, "lower": low, "upper": high, "distribution": kind, "mode": mode}
-            try:
-                quantile(pd.Series(known), np.array([0.5]))
-            except DesignError as error:
-                raise CalibrationError(f"the prior of {name!r} has no density: {error}") from None
-            peaked = kind not in ("uniform", "loguniform")
-            each.append(Prior(str(kind), float(low), float(mode) if peaked else math.nan, float(high)))
+            peak = math.nan if mode is None else as_number(mode)
+            if peak is None:
+                raise CalibrationError(f"the prior of {name!r} has the mode {mode!r}; it must be a number, or blank")
+            each.append(_prior(name, str(kind), float(low), peak, float(high)))
         return cls(box, tuple(each))
 
     def log_density(self, transformed: Floats) -> Floats:

@@ -18,12 +18,14 @@ from villageflow.calibrate.checks import (
     check_each_datum_once,
     check_observables,
     check_parameters,
+    check_run,
     checked_covariates,
+    checked_fixed,
     checked_rows,
 )
 from villageflow.calibrate.lanes import Lanes
 from villageflow.calibrate.likelihood import Observable, log_terms
-from villageflow.calibrate.scales import Box, Floats
+from villageflow.calibrate.scales import Box, Floats, as_table
 from villageflow.calibrate.slopes import slopes_of
 from villageflow.ensemble.design import check_model
 from villageflow.ensemble.simulate import time_grid
@@ -32,6 +34,8 @@ from villageflow.ir.model import Model
 from villageflow.names import variable_id
 
 _NO_ROWS: Final = pd.DataFrame(columns=[*COLUMNS])
+_TABLES: Final = {name: name for name in ("parameters", "measurements", "covariates")} | {"holdout": "measurements"}
+"""Tables of a problem, and the schema of each."""
 _NO_COVARIATES: Final = pd.DataFrame(columns=[*COVARIATES])
 
 
@@ -88,20 +92,21 @@ class Problem:
 
     def __post_init__(self) -> None:
         check_model(self.model)
+        check_run(self)
         found = as_observables(self.observables)
         object.__setattr__(self, "observables", found)
-        object.__setattr__(self, "fixed", {variable_id(name): float(value) for name, value in self.fixed.items()})
-        object.__setattr__(self, "parameters", self.parameters.reset_index(drop=True))
+        object.__setattr__(self, "fixed", checked_fixed(self.fixed))
+        for name, schema in _TABLES.items():
+            object.__setattr__(self, name, as_table(getattr(self, name), name, schema))
         check_observables(self.model, found)
-        rows = {name: getattr(self, name).reset_index(drop=True) for name in ("measurements", "holdout")}
-        for name, table in rows.items():
-            what = "measurement" if name == "measurements" else "hold-out"
-            object.__setattr__(self, name, checked_rows(self, table, what))
+        for name, what in (("measurements", "measurement"), ("holdout", "hold-out")):
+            object.__setattr__(self, name, checked_rows(self, getattr(self, name), what))
         if not len(self.measurements):
             raise CalibrationError("the problem has no measurement to fit; give at least one row")
         check_parameters(self)
         check_each_datum_once(self)
         object.__setattr__(self, "covariates", checked_covariates(self))
+        self.lanes.check_series()
 
     @cached_property
     def box(self) -> Box:
@@ -270,9 +275,18 @@ class Problem:
 
 
 def observables_of(table: pd.DataFrame) -> tuple[Observable, ...]:
-    """The rows of an ``observables.csv``."""
+    """The rows of an ``observables.csv``, of which unit, noise_parameter and centred may be left out.
+
+    Raises
+    ------
+    CalibrationError
+        A column that is missing, or a value of ``centred`` other than 0, 1 or blank.
+    """
+    table, needed = as_table(table, "observables", "observables"), ("observable", "formula", "kind", "noise")
+    if missing := [name for name in needed if name not in table.columns]:
+        raise CalibrationError(f"the observables have no column {missing[0]!r}; they need {', '.join(needed)}")
     found = []
-    for row in table.to_dict("records"):
+    for position, row in enumerate(table.to_dict("records")):
         given = row.get("noise_parameter")
         parameter: str | float | None = None
         if not pd.isna(given):
@@ -280,9 +294,11 @@ def observables_of(table: pd.DataFrame) -> tuple[Observable, ...]:
                 parameter = float(given)
             except ValueError:
                 parameter = variable_id(str(given))
-        name, formula, kind, noise = (str(row[column]) for column in ("observable", "formula", "kind", "noise"))
+        name, formula, kind, noise = ("" if pd.isna(row[column]) else str(row[column]) for column in needed)
         unit = row.get("unit")
         centred = row.get("centred")
-        own_level = bool(centred) and not pd.isna(centred)
+        own_level = not pd.isna(centred) and centred == 1
+        if not (own_level or pd.isna(centred) or centred == 0):
+            raise CalibrationError(f"observable row {position} ({name}): centred is {centred}; it must be 0 or 1")
         found.append(Observable(name, formula, kind, noise, parameter, "" if pd.isna(unit) else str(unit), own_level))
     return tuple(found)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,59 @@ from villageflow.errors import CalibrationError, did_you_mean
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 SCALES: Final = ("lin", "log", "logit")
+
+
+def as_table(given: Any, what: str, schema: str) -> pd.DataFrame:
+    """A table with its rows numbered from 0; refuses what is no DataFrame, such as a list of rows or a path."""
+    if not isinstance(given, pd.DataFrame):
+        raise CalibrationError(
+            f"the {what} are {given!r:.60}, a {type(given).__name__}; give a DataFrame, as "
+            f'villageflow.datasets.read_table(path, "{schema}") reads it'
+        )
+    return given.reset_index(drop=True)
+
+
+def as_number(value: Any) -> float | None:
+    """A cell as a float, NaN where it is blank; None for what is no number, such as text, a date or True."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    try:
+        return np.nan if pd.isna(value) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def with_floats(table: pd.DataFrame, columns: Iterable[str], what: str) -> pd.DataFrame:
+    """The table with those of its columns as float64.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows numbered from 0.
+    columns : iterable of str
+        Columns of numbers; one that the table lacks is passed over.
+    what : str
+        What to call a row in messages.
+
+    Raises
+    ------
+    CalibrationError
+        A cell that is no number, such as text or a date, with its row and column. Text that reads as a number is one.
+    """
+    found = table.copy()
+    for column in table.columns.intersection([*columns]):
+        if table[column].dtype.kind in "iuf":
+            found[column] = table[column].to_numpy(dtype=float, na_value=np.nan)
+            continue
+        numbers = [as_number(value) for value in table[column]]
+        if None in numbers:
+            row = numbers.index(None)
+            raise CalibrationError(
+                f"{what} row {row}: {column} is {table[column].iloc[row]!r}; it must be a number"
+                + (", such as 2016.75 for a time" if "time" in column else "")
+            )
+        found[column] = np.array(numbers, dtype=float)
+    return found
 
 
 @dataclass(frozen=True)
@@ -67,15 +120,17 @@ class Box:
     @classmethod
     def from_table(cls, parameters: pd.DataFrame) -> Box:
         """From the rows of a ``parameters.csv``: name, scale, lower, upper."""
+        parameters = as_table(parameters, "parameters", "parameters")
         for column in ("name", "scale", "lower", "upper"):
             if column not in parameters.columns:
                 raise CalibrationError(f"the parameter table lacks column {column!r} (of name, scale, lower, upper)")
         ranges: dict[str, tuple[str, float, float]] = {}
-        for row in parameters.to_dict("records"):
+        table = with_floats(parameters, ("lower", "upper"), "parameter")
+        for row in table.to_dict("records"):
             name = row_id(row)
             if name in ranges:
                 raise CalibrationError(f"parameter {name!r} has two rows; keep one")
-            ranges[name] = (str(row["scale"]), float(row["lower"]), float(row["upper"]))
+            ranges[name] = (str(row["scale"]), row["lower"], row["upper"])
         return cls.of(ranges)
 
     @property
