@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from villageflow.datasets.fields import Domain, Field, Needs, Order, TableSchema
@@ -364,7 +365,8 @@ def _fault_of(
     if check == "not_nullable":
         blank = column not in raw.columns or not raw.records[row][raw.columns.index(column)]
         return fault(line, column, "", "is blank", "Fill the cell.") if blank else ""
-    return fault(line, column, frame.loc[row, column], check, "Correct the cell.")
+    cell = frame.loc[row, column]
+    return fault(line, column, cell.item() if isinstance(cell, np.generic) else cell, check, "Correct the cell.")
 
 
 @cache
