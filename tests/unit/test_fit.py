@@ -12,7 +12,7 @@ import pytest
 from scipy import optimize, stats
 
 import villageflow as vf
-from villageflow.calibrate.climb import maximise
+from villageflow.calibrate.climb import covariance, maximise
 from villageflow.calibrate.curves import compare_with_curves, curve_target, fit_curve
 from villageflow.calibrate.fit import fit
 from villageflow.calibrate.likelihood import Observable
@@ -283,6 +283,14 @@ def test_local_optima_show_in_the_share_of_starts():
     found = maximise(objective, 1, starts=40, seed=1)
     assert found.unit[0] == pytest.approx(0.8, abs=1e-6)
     assert 0.2 < found.near_best < 0.8
+
+
+def test_a_direction_without_curvature_has_no_covariance():
+    flat = np.array([1.0, 0.7, -0.2])
+    hessian = np.outer(flat, flat) - np.eye(3) * float(flat @ flat)  # singular along flat, but for rounding
+    for size in (0.0, 1e-17, -1e-17):
+        assert np.isnan(covariance(hessian + size * np.eye(3), np.zeros(3, dtype=bool))).all()
+    assert np.isfinite(covariance(hessian - 1e-9 * np.eye(3), np.zeros(3, dtype=bool))).all()
 
 
 def quick(model):

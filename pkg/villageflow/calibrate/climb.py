@@ -328,8 +328,10 @@ def covariance(hessian: Floats, held: npt.NDArray[np.bool_]) -> Floats:
     if not len(free):
         return result
     information = -hessian[np.ix_(free, free)]
-    if np.isfinite(information).all() and np.linalg.eigvalsh(information).min() > 0:
-        result[np.ix_(free, free)] = np.linalg.inv(information)
+    if np.isfinite(information).all():
+        curvature = np.linalg.eigvalsh(information)
+        if curvature[0] > len(free) * np.finfo(float).eps * curvature[-1]:  # above what rounding makes of zero
+            result[np.ix_(free, free)] = np.linalg.inv(information)
     return result
 
 
