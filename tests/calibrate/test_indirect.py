@@ -360,7 +360,33 @@ def test_a_wrong_number_of_panels_is_refused():
             return [some[1:] for some in super().panels(values)]
 
     refused(r"gave \[3\] panels for 1 parameter vectors; it declares 4", simulator=Short(line, 1))
-    refused("gives 0 panels a time", simulator=Panels(line, 1, n_simulations=0))
+    for bad in (0, 2.5, True):
+        simulator = Panels(line, 1)
+        simulator.n_simulations = bad
+        refused("n_simulations of the simulator is .* at least 1", simulator=simulator)
+
+
+def test_what_is_no_list_of_panels_is_refused():
+    class Strange(Panels):
+        def panels(self, values):
+            return self.made(values)
+
+    for made, words in (
+        (lambda values: None, "list of panels for each"),
+        (lambda values: [None] * len(values), "list of panels for each"),
+        (lambda values: [[1.0] * S] * len(values), "gave a float as a panel"),
+        (lambda values: [[observed().reset_index()] * S] * len(values), "not indexed"),
+    ):  # fmt: skip
+        simulator = Strange(line, 1)
+        simulator.made = made
+        refused(words, simulator=simulator)
+
+
+def test_a_panel_of_other_entities_or_times_is_refused():
+    panel = observed()
+    refused("have no entity of the real one, which has '0'", panel=panel.rename(index=str, level=0))
+    refused("have no time of the real one, which has 2001 where they have 2000",
+            panel=panel.rename(index={2000: 2001}, level=1))  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -368,8 +394,19 @@ def test_a_wrong_number_of_panels_is_refused():
     [
         ("1 moments for 2 parameters: not identified", {"auxiliary": Auxiliary((Mean("m1"),))}),
         ("weights='diag' is not known. Did you mean 'diagonal'", {"weights": "diag"}),
-        ("starts is 0", {"starts": 0}),
-        ("step is 0.5", {"step": 0.5}),
+        *(("starts is .* whole number of at least 1", {"starts": bad}) for bad in (0, 2.5, "8", None)),
+        *(("step is .* at most 0.1", {"step": bad}) for bad in (0.5, 0, -0.1, "a", None, True, np.nan)),
+        *(("seed is .* whole number from 0 on", {"seed": bad}) for bad in ("a", -1, None, True)),
+        ("weights=None is not known", {"weights": None}),
+        ("simulator is a NoneType", {"simulator": None}),
+        ("simulator is the class Panels", {"simulator": Panels}),
+        ("auxiliary is a Mean; give an Auxiliary", {"auxiliary": Mean("m1")}),
+        ("panel is a list", {"panel": [1.0]}),
+        ("progress is a bool", {"progress": True}),
+        ("parameters is a NoneType", {"parameters": None}),
+        ("parameters is an empty table", {"parameters": BOX[:0]}),
+        ("upper 'x'; give a finite number", {"parameters": BOX.assign(upper="x")}),
+        ("has column 'lower' twice", {"parameters": pd.concat([BOX, BOX[["lower"]]], axis=1)}),
         ("time 1999 is not in the panel", {"auxiliary": Auxiliary(means_at("m1", (1999, 2000)))}),
         ("lacks column 'scale'", {"parameters": BOX.drop(columns="scale")}),
         ("60 clusters .entity. for 61 moments",

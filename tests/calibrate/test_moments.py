@@ -216,3 +216,23 @@ def test_an_auxiliary_model_needs_statistics():
 
 def test_a_panel_that_is_not_indexed_is_refused():
     refused(Auxiliary((Mean("price"),)), simulated().reset_index(), "not indexed")
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda: Coefficients("y ~ x"), "coefficients of a str; give a Spec"),
+    (lambda: Coefficients(WITHIN, "price"), "terms 'price'; give a tuple"),
+    (lambda: Coefficients(WITHIN, name=None), "has name None"),
+    (lambda: ResidualDeviation("y ~ x"), "residual deviation of a str"),
+    (lambda: ResidualDeviation(DynamicSpec("stores ~ lag(stores)")), "residual deviation of a DynamicSpec"),
+    (lambda: Mean(None), "Mean of None; give a term"),
+    (lambda: Mean("price", 2001), "times 2001; give a tuple of numbers"),
+    (lambda: StandardDeviation("price", ("2001",)), "StandardDeviation of 'price' at times .'2001',."),
+    (lambda: Auxiliary(Mean("price")), "a tuple of one or more statistics"),
+    (lambda: Auxiliary((Mean("price"),), None), "cluster is None"),
+    (lambda: Auxiliary((Mean("price"),)).values([1.0]), "the panel is a list"),
+    (lambda: Auxiliary((Mean("price"),)).estimate(None), "the panel is a NoneType"),
+])  # fmt: skip
+def test_arguments_of_another_type_are_refused(make, words):
+    with pytest.raises(CalibrationError, match=words) as caught:
+        make()
+    assert "\n" not in str(caught.value)

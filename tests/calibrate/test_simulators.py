@@ -251,8 +251,133 @@ def test_indirect_inference_recovers_growth_and_spread(simulator):
     ({"constants": pd.DataFrame({"help": [1.0]}, index=["a"])}, "no row for 'b'"),
     ({"inputs": {"level": [1.0, 2.0]}}, "column for each lane"),
     ({"unselected": "keep"}, "drop or blank"),
-    ({"n_simulations": 0}, "one or more"),
+    ({"constants": pd.DataFrame({"Growth": 1.0}, index=list("abcde"))}, "'growth' is a parameter and a column"),
+    ({"constants": pd.DataFrame({"help": 1.0}, index=list("abcdea"))}, "two rows for 'a'"),
+    ({"constants": pd.DataFrame({"help": 1.0, "Help": 2.0}, index=list("abcde"))}, "two spellings"),
+    ({"constants": pd.DataFrame({"help": ["x"] * 5}, index=list("abcde"))}, "'help' that is no finite number"),
+    ({"observables": ("stores", Observable("stores", "helped", "level", "normal", 1.0))}, "two observables have the"),
+    ({"observables": (replace(COUNT, name="region"),)}, "'region' is an observable and a column"),
+    ({"observables": (replace(COUNT, centred=True),)}, "is centred"),
+    ({"observables": (replace(COUNT, noise_parameter="growth"),)}, "poisson noise with a parameter"),
+    *(({"observables": (Observable("x", "stores", "level", "normal", bad),)}, f"parameter {bad:g}; it must be finite")
+      for bad in (0.0, -1.0, float("nan"))),
+    ({"observables": (Observable("x", "stores", "level", "normal", "growth"),)}, "noise with parameter 0; .* bounds"),
+    ({"times": (2.0, 1.0)}, "times is .2.0, 1.0.; give one or more times, increasing"),
+    ({"times": (1.0, 1.0)}, "each once"),
+    ({"times": ()}, "one or more times"),
+    ({"random": (RandomConstant("start", "log", "growth", "spread"),)}, "log scale has location 0; .* above 0"),
+    ({"random": (RandomConstant("start", "gamma", 1.0, "growth"), RandomConstant("help", "lin", 1.0, "spread"))},
+     "gamma scale has deviation 0"),
+    ({"random": STARTS * 2}, "'start' is random twice"),
+    ({"random": (RandomConstant("size", "log", 1.0, "spread"),)}, "'size' is an array"),
+    ({"random": (RandomConstant("size", "log", 1.0, "spread"),), "entities": ENTITIES.assign(element="p9")},
+     "element 'p9', which 'size' lacks"),
+    ({"random": (RandomConstant("start", "log", 4.0, "spread", "region"),),
+      "entities": ENTITIES.assign(region=[None, *"nsss"])}, "'region' is blank"),
+    ({"known": pd.DataFrame({"cuont": 1.0}, index=pd.MultiIndex.from_product([["a"], TIMES]))}, "Did you mean 'count'"),
+    ({"known": pd.DataFrame({"count": 1.0}, index=pd.MultiIndex.from_product([["z"], TIMES]))}, "no row of these"),
+    ({"known": pd.DataFrame({"count": [1.0]}, index=["a"])}, "known needs an index"),
+    ({"method": "dopri5"}, "method is 'dopri5'; panels need fixed steps"),
+    ({"method": "RK4 Auto"}, "fixed steps"),
 ])  # fmt: skip
 def test_what_does_not_fit_together_is_refused(simulator, changes, words):
-    with pytest.raises(CalibrationError, match=words):
-        replace(simulator, **changes)
+    refused(words, lambda: replace(simulator, **changes))
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"model": None}, "model is a NoneType; give a model"),
+    ({"parameters": None}, "parameters is a NoneType"),
+    ({"parameters": ["growth"]}, "parameters is a list"),
+    ({"parameters": PARAMETERS[:0]}, "parameters is an empty table"),
+    ({"parameters": PARAMETERS.assign(lower="low")}, "lower 'low'; give a finite number"),
+    ({"entities": list("abc")}, "entities is a list"),
+    ({"entities": ENTITIES[:0]}, "one row for each"),
+    ({"entities": ENTITIES.assign(lane=[None, *"abcd"])}, "no lane for 'a'"),
+    ({"constants": {"help": 1.0}}, "constants is a dict"),
+    ({"inputs": [1.0]}, "inputs is a list"),
+    ({"inputs": {3: ENTITIES}}, "inputs has the name 3"),
+    ({"entities": ENTITIES.assign(lane=[["x"]] * 5)}, "lane that is no plain label"),
+    ({"selection": "all"}, "selection is a str"),
+    ({"known": [1.0]}, "known is a list"),
+    ({"times": None}, "times is a NoneType"),
+    ({"times": ("2014",)}, "times has '2014'"),
+    ({"observables": (None,)}, "observables has None"),
+    ({"observables": (Observable("x", "stores", "level", "normal", [1.0]),)}, "noise parameter .1.0."),
+    ({"random": ("start",)}, "random has a str"),
+    *(({"n_simulations": bad}, "n_simulations is .* whole number of at least 1") for bad in (0, 2.5, "3", None, True)),
+    *(({"seed": bad}, "seed is .* whole number from 0 on") for bad in ("a", -1, None, True, 1.0)),
+])  # fmt: skip
+def test_arguments_of_another_type_are_refused(simulator, changes, words):
+    refused(words, lambda: replace(simulator, **changes))
+
+
+@pytest.mark.parametrize(("scale", "location", "deviation", "words"), [
+    ("log", -4.0, 0.5, "log scale has location -4; it must be finite and above 0"),
+    ("gamma", 0.0, 0.5, "gamma scale has location 0"),
+    ("logit", 1.5, 0.5, "logit scale has location 1.5; it must be between 0 and 1"),
+    ("lin", np.nan, 0.5, "lin scale has location nan; it must be finite"),
+    ("lin", 1.0, -0.5, "deviation -0.5; it must be finite and at least 0"),
+    ("gamma", 1.0, 0.0, "deviation 0; it must be finite and above 0"),
+    ("log", None, 0.5, "location None; give a number or a name"),
+    ("log", 1.0, True, "deviation True"),
+])  # fmt: skip
+def test_random_constants_that_their_scale_cannot_have_are_refused(scale, location, deviation, words):
+    refused(words, lambda: RandomConstant("start", scale, location, deviation))
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    ([0.1, 0.3], r"shape \(2,\); give an \(n, 2\) array"),
+    ([[0.1]], r"shape \(1, 1\)"),
+    (np.empty((0, 2)), r"shape \(0, 2\)"),
+    ([["a", "b"]], "array of numbers"),
+    ([[0.1, np.nan]], "row 0 of the values has spread = nan"),
+    ([[0.1, 0.3], [0.1, -0.3]], "deviation -0.3"),
+])  # fmt: skip
+def test_values_that_cannot_be_simulated_are_refused(simulator, values, words):
+    refused(words, lambda: simulator.panels(values))
+    refused(words, lambda: simulator.columns(values))
+
+
+def test_a_selection_gives_a_mask_of_entities(simulator):
+    wrong = replace(simulator, selection=lambda entities, cells: cells > 0)
+    refused("selection gave bool values of shape .5, 4.", lambda: wrong.panels([[0.1, 0.3]]))
+
+
+def test_single_items_and_lists_are_taken_as_tuples(simulator):
+    one = replace(simulator, observables=COUNT, random=STARTS[0], times=list(TIMES))
+    for here, there in zip(one.panels([[0.1, 0.3]])[0], simulator.panels([[0.1, 0.3]])[0], strict=True):
+        pd.testing.assert_frame_equal(here, there)
+    assert list(replace(simulator, observables="stores").columns([[0.1, 0.3]])) == ["stores"]
+
+
+# --- real panel, parameters and simulator ------------------------------------------------------------------------
+
+
+def test_the_order_of_the_parameter_table_moves_nothing(simulator):
+    real = many(simulator, 60, n_simulations=1, seed=77).panels([[0.25, 0.5]])[0][0]
+    one, other = (
+        indirect_inference(many(simulator, 60), COUNTS, real, table, seed=1, starts=1)
+        for table in (PARAMETERS, PARAMETERS.iloc[::-1])
+    )
+    pd.testing.assert_series_equal(one.params, other.params, check_exact=True)
+    assert not one.at_bound and one.params["growth"] == pytest.approx(0.25, abs=0.1)
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"parameters": PARAMETERS[:1]}, "'spread' is a parameter of the simulator and not of parameters"),
+    ({"parameters": pd.concat([PARAMETERS, PARAMETERS[:1].assign(name="help")])},
+     "'help' is a parameter of parameters and not of the simulator"),
+    ({"parameters": PARAMETERS.assign(lower=[0.0, -0.5])}, "deviation -"),
+    ({"panel": lambda real: real.rename(index=str, level=0)}, "no entity of the real one, which has '0' .* have 0"),
+    ({"panel": lambda real: real.rename(index=lambda time: time + 2014, level=1)}, "no time of the real one"),
+])  # fmt: skip
+def test_what_the_simulator_does_not_simulate_is_refused(simulator, changes, words):
+    real = many(simulator, 40, n_simulations=1, seed=77).panels([[0.25, 0.5]])[0][0]
+    table, change = changes.get("parameters", PARAMETERS), changes.get("panel", lambda panel: panel)
+    refused(words, lambda: indirect_inference(many(simulator, 40), COUNTS, change(real), table, seed=1, starts=6))
+
+
+def refused(words, call):
+    with pytest.raises(CalibrationError, match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)

@@ -18,10 +18,13 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy.stats import qmc
 
 from villageflow.calibrate.climb import OnRound
-from villageflow.calibrate.scales import Floats
+from villageflow.calibrate.scales import Box, Floats
+from villageflow.calibrate.settings import checked_seed, whole
+from villageflow.errors import CalibrationError
 
 Residuals = Callable[[Floats], Floats]
 
@@ -103,8 +106,45 @@ def descend(
 
 
 def hypercube(size: int, starts: int, seed: int) -> Floats:
-    """The starts of `descend`, (starts, size)."""
-    return np.asarray(qmc.LatinHypercube(d=size, rng=np.random.default_rng(seed)).random(starts))
+    """The starts of `descend`, (starts, size).
+
+    Raises
+    ------
+    CalibrationError
+        A seed that is no whole number from 0 on, or less than one start.
+    """
+    starts, rng = whole("starts", starts, 1), np.random.default_rng(checked_seed(seed))
+    return np.asarray(qmc.LatinHypercube(d=size, rng=rng).random(starts))
+
+
+def box_of(parameters: object) -> Box:
+    """The box of a parameter table, which is found to be one.
+
+    Parameters
+    ----------
+    parameters : object
+        As it was given: should be a DataFrame with name, scale, lower, upper.
+
+    Raises
+    ------
+    CalibrationError
+        No table, no row, a bound that is no number, or what `Box.from_table` refuses.
+    """
+    if not isinstance(parameters, pd.DataFrame) or not len(parameters):
+        found = "an empty table" if isinstance(parameters, pd.DataFrame) else f"a {type(parameters).__name__}"
+        raise CalibrationError(
+            f"parameters is {found}; give a DataFrame with one or more rows of name, scale, lower, upper"
+        )
+    columns = parameters.columns
+    if not columns.is_unique:
+        raise CalibrationError(f"the parameter table has column {columns[columns.duplicated()][0]!r} twice; keep one")
+    for column in ("lower", "upper"):
+        if column in columns and not pd.api.types.is_numeric_dtype(parameters[column]):
+            numbers = pd.to_numeric(parameters[column], errors="coerce")
+            if numbers.isna().any():
+                wrong = parameters[column][numbers.isna()].iloc[0]
+                raise CalibrationError(f"the parameter table has {column} {wrong!r}; give a finite number")
+    return Box.from_table(parameters)
 
 
 @dataclass(eq=False)

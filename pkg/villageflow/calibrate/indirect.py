@@ -15,17 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from villageflow.calibrate.climb import OnRound
-from villageflow.calibrate.descent import Nearest, descend, hypercube, slopes
+from villageflow.calibrate.descent import Nearest, box_of, descend, hypercube, slopes
+from villageflow.calibrate.draws import is_number
 from villageflow.calibrate.matched import IndirectResult, weighted_chi2
 from villageflow.calibrate.moments import Auxiliary, Moments
 from villageflow.calibrate.scales import Box, Floats
+from villageflow.calibrate.settings import checked_seed, whole
+from villageflow.datasets.terms import check_index
 from villageflow.errors import CalibrationError, VillageflowError, did_you_mean
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -41,6 +44,7 @@ _NEAR: Final = 1e-2
 _APART: Final = 0.05
 
 
+@runtime_checkable
 class Simulator(Protocol):
     """What makes panels like the real one from parameters.
 
@@ -49,6 +53,9 @@ class Simulator(Protocol):
     same for all parameters, and not dependent on what else is simulated in the call. A moment must be smooth in the
     parameters: replace a discrete draw by its expectation or by a smoothed draw, or declare a step over which many
     draws change.
+
+    A simulator that has a parameter table as its attribute ``parameters`` is asked with values in the order of that
+    table, whatever the order of the table of `indirect_inference`; both must have the same names.
     """
 
     @property
@@ -56,7 +63,7 @@ class Simulator(Protocol):
         """Panels for each parameter vector, S."""
 
     def panels(self, values: Floats) -> Sequence[Sequence[pd.DataFrame]]:
-        """S panels for each row of an (n, p) array of natural values, columns in the order of the parameter table.
+        """S panels for each row of an (n, p) array of natural values, columns in the order of the parameters.
 
         Where the model cannot be simulated, a panel has blank cells: what cannot be measured on it counts as a failure.
         """
@@ -85,7 +92,8 @@ def indirect_inference(
     panel : pandas.DataFrame
         The real one, indexed (entity, time).
     parameters : pandas.DataFrame
-        Rows with name, scale (``lin``, ``log``, ``logit``), lower, upper.
+        Rows with name, scale (``lin``, ``log``, ``logit``), lower, upper. If the simulator has a table of its own, the
+        names must be those; rows are put in its order, scales and bounds may differ.
     weights : {"diagonal", "identity", "optimal"}
         One over the variance of each moment, ones, or the inverse of their covariance. The last one is efficient
         and needs many more clusters than moments.
@@ -106,8 +114,9 @@ def indirect_inference(
     Raises
     ------
     CalibrationError
-        Fewer moments than parameters, a choice that is not known, draws that are not common to all calls, a panel
-        without a covariance of its moments, or an auxiliary model that runs at no start.
+        Fewer moments than parameters, a choice that is not known, other parameters than those of the simulator, draws
+        that are not common to all calls, simulated panels that share no entity or no time with the real one, a
+        panel without a covariance of its moments, or an auxiliary model that runs at no start.
 
     Notes
     -----
@@ -129,8 +138,9 @@ def indirect_inference(
     >>> result = indirect_inference(simulator, auxiliary, panel, parameters, seed=1)  # doctest: +SKIP
     >>> print(result.summary())  # doctest: +SKIP
     """
+    _check_types(simulator, auxiliary, panel, progress)
     _check_choices(weights, starts, step)
-    box = Box.from_table(parameters)
+    seed, box = checked_seed(seed), _in_order(box_of(parameters), simulator)
     observed = auxiliary.estimate(panel)
     if len(observed.values) < box.size:
         raise CalibrationError(
@@ -152,13 +162,46 @@ def indirect_inference(
     return _result(binding, found, root, weights, seed, step)
 
 
-def _check_choices(weights: str, starts: int, step: float) -> None:
+def _check_types(simulator: object, auxiliary: object, panel: object, progress: object) -> None:
+    if isinstance(simulator, type) or not isinstance(simulator, Simulator):
+        raise CalibrationError(
+            f"simulator is {_kind(simulator)}, which has no panels and n_simulations; give an EnsembleSimulator"
+        )
+    if not isinstance(auxiliary, Auxiliary):
+        raise CalibrationError(f"auxiliary is {_kind(auxiliary)}; give an Auxiliary with the moments to match")
+    if not isinstance(panel, pd.DataFrame):
+        raise CalibrationError(f"panel is {_kind(panel)}; give a DataFrame indexed (entity, time)")
+    check_index(panel, CalibrationError)
+    if progress is not None and not callable(progress):
+        raise CalibrationError(f"progress is {_kind(progress)}; give a function, or None")
+
+
+def _kind(given: object) -> str:
+    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
+
+
+def _check_choices(weights: object, starts: object, step: object) -> None:
     if weights not in WEIGHTS:
-        raise CalibrationError(f"weights={weights!r} is not known. {did_you_mean(weights, WEIGHTS)}")
-    if starts < 1:
-        raise CalibrationError(f"starts is {starts}; the search needs one or more")
-    if not 0 < step <= 0.1:
-        raise CalibrationError(f"step is {step:g}; it is a share of a parameter's range, above 0 and at most 0.1")
+        raise CalibrationError(f"weights={weights!r} is not known. {did_you_mean(str(weights), WEIGHTS)}")
+    whole("starts", starts, 1)
+    if not is_number(step) or not 0 < step <= 0.1:
+        raise CalibrationError(f"step is {step!r}; it is a share of a parameter's range, above 0 and at most 0.1")
+
+
+def _in_order(box: Box, simulator: Simulator) -> Box:
+    """The box with its parameters in the order in which the simulator reads them, if it says."""
+    own = getattr(simulator, "parameters", None)
+    if not isinstance(own, pd.DataFrame):
+        return box
+    names = box_of(own).names
+    for name in (*names, *box.names):
+        if (name in names) != (name in box.names):
+            where, other = ("the simulator", "parameters") if name in names else ("parameters", "the simulator")
+            raise CalibrationError(
+                f"{name!r} is a parameter of {where} and not of {other}; both tables need the same names"
+            )
+    order = [box.names.index(name) for name in names]
+    return Box(names, tuple(box.scales[j] for j in order), box.lower[order], box.upper[order])
 
 
 def _root(weights: Weights, observed: Moments) -> Floats:
@@ -177,15 +220,24 @@ class _Binding:
 
     def __init__(self, simulator: Simulator, auxiliary: Auxiliary, observed: Moments, box: Box) -> None:
         self.simulator, self.auxiliary, self.observed, self.box = simulator, auxiliary, observed, box
-        self.n_simulations = int(simulator.n_simulations)
+        self.n_simulations = whole("n_simulations of the simulator", simulator.n_simulations, 1)
         self.n_panels = self.n_failures = 0
         self.first_failure = self.other_rows = ""
-        if self.n_simulations < 1:
-            raise CalibrationError(f"the simulator gives {self.n_simulations} panels a time; it needs one or more")
 
     def check_draws(self, points: Floats, real: pd.DataFrame) -> None:
-        """Refuse a simulator whose panels differ between two calls; take down where rows differ from the real one."""
-        once, again = self._panels(points[:1])[0], self._panels(points[[0, -1]])[0]
+        """Refuse a simulator whose panels differ between two calls or are of other entities or times than the real one.
+
+        Where only some rows differ, that is taken down.
+        """
+        once, both = self._panels(points[:1])[0], self._panels(points[[0, -1]])
+        again = both[0]
+        for some in (once, *both):
+            for one in some:
+                if not isinstance(one, pd.DataFrame):
+                    raise CalibrationError(f"the simulator gave {_kind(one)} as a panel; it must give DataFrames")
+                check_index(one, CalibrationError)
+        # all of them together: what one simulation selects need not be what another one or reality does
+        _check_overlap(real, [one.index for some in both for one in some if len(one)])
         for number, (one, other) in enumerate(zip(once, again, strict=True), start=1):
             if not one.equals(other):
                 values = self.box.natural(points[0])
@@ -226,6 +278,8 @@ class _Binding:
 
     def _panels(self, unit: Floats) -> Sequence[Sequence[pd.DataFrame]]:
         panels = self.simulator.panels(self.box.natural(unit))
+        if not isinstance(panels, Sequence) or not all(isinstance(some, Sequence) for some in panels):
+            raise CalibrationError("the simulator must give a list of panels for each parameter vector")
         sizes = [len(some) for some in panels]
         if sizes != [self.n_simulations] * len(unit):
             raise CalibrationError(
@@ -233,6 +287,18 @@ class _Binding:
                 f"{self.n_simulations} for each"
             )
         return panels
+
+
+def _check_overlap(real: pd.DataFrame, simulated: list[pd.Index[Any]]) -> None:
+    """Refuse simulated panels that have no entity or no time of the real one."""
+    for level, word in enumerate(("entity", "time")):
+        ours = real.index.unique(level)
+        theirs = [index.unique(level) for index in simulated]
+        if theirs and not any(ours.isin(labels).any() for labels in theirs):
+            raise CalibrationError(
+                f"the simulated panels have no {word} of the real one, which has {ours.tolist()[0]!r} where they have "
+                f"{theirs[0].tolist()[0]!r}; simulate the entities and times of the real panel, under the same labels"
+            )
 
 
 # --- what the nearest point says ---------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from villageflow.calibrate.draws import is_number
 from villageflow.calibrate.scales import Floats
 from villageflow.datasets.terms import check_index, evaluate
 from villageflow.econometrics.draw import draw_sample
@@ -48,6 +49,13 @@ class Coefficients:
     terms: tuple[str, ...] = ()
     name: str = ""
 
+    def __post_init__(self) -> None:
+        if not all(hasattr(self.spec, part) for part in ("formula", "words")):
+            raise CalibrationError(f"coefficients of a {type(self.spec).__name__}; give a Spec, such as Spec('y ~ x')")
+        if not isinstance(self.terms, tuple) or not all(isinstance(term, str) for term in self.terms):
+            raise CalibrationError(f"coefficients of terms {self.terms!r}; give a tuple of names, such as ('x',)")
+        _check_name(self.name)
+
 
 @dataclass(frozen=True)
 class ResidualDeviation:
@@ -65,6 +73,11 @@ class ResidualDeviation:
     name: str = ""
 
     def __post_init__(self) -> None:
+        _check_name(self.name)
+        if not isinstance(self.spec, Spec):
+            raise CalibrationError(
+                f"residual deviation of a {type(self.spec).__name__}; give a Spec of least squares, as Spec('y ~ x')"
+            )
         if self.spec.estimator not in _LEAST_SQUARES:
             raise CalibrationError(
                 f"residual deviation of {self.spec.formula!r}: {self.spec.estimator!r} is not least squares, so that "
@@ -90,6 +103,9 @@ class Mean:
     times: tuple[float, ...] = ()
     name: str = ""
 
+    def __post_init__(self) -> None:
+        _check_term(self)
+
 
 @dataclass(frozen=True)
 class StandardDeviation:
@@ -104,6 +120,9 @@ class StandardDeviation:
     term: str
     times: tuple[float, ...] = ()
     name: str = ""
+
+    def __post_init__(self) -> None:
+        _check_term(self)
 
 
 Statistic: TypeAlias = Coefficients | ResidualDeviation | Mean | StandardDeviation
@@ -178,6 +197,8 @@ class Auxiliary:
     def __post_init__(self) -> None:
         if not isinstance(self.statistics, tuple) or not self.statistics:
             raise CalibrationError("an auxiliary model needs a tuple of one or more statistics; add a Mean or another")
+        if not isinstance(self.cluster, str):
+            raise CalibrationError(f"cluster is {self.cluster!r}; give 'entity' or the name of a column")
         for item in self.statistics:
             if not isinstance(item, Statistic):
                 raise CalibrationError(
@@ -205,6 +226,7 @@ class Auxiliary:
         CalibrationError
             If a term or time is unknown, nothing is known of a term, or two moments have the same name.
         """
+        _check_is_table(panel)
         with_residuals = {item.spec for item in self.statistics if isinstance(item, ResidualDeviation)}
         params: dict[AnySpec, Series] = {}
         residuals: dict[AnySpec, Floats] = {}
@@ -250,6 +272,7 @@ class Auxiliary:
             As `values`; also if a regression has no influences, a cluster varies within an entity, there are no more
             clusters than moments, or a moment does not vary or is a combination of others, which are named.
         """
+        _check_is_table(panel)
         check_index(panel, CalibrationError)
         estimates = {spec: estimate(spec, panel) for spec in self._specs()}
         terms = self._terms(panel)
@@ -304,6 +327,25 @@ class Auxiliary:
         cov = stacked.T @ stacked * (n / (n - 1))
         _check_regular(cov, [str(name) for name in values.index])
         return Moments(values, pd.DataFrame(cov, index=values.index, columns=values.index), influence, self.cluster)
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise CalibrationError(f"a moment has name {name!r}; give a text, or leave it out")
+
+
+def _check_term(item: Mean | StandardDeviation) -> None:
+    kind = type(item).__name__
+    _check_name(item.name)
+    if not isinstance(item.term, str) or not item.term.strip():
+        raise CalibrationError(f"{kind} of {item.term!r}; give a term as text, such as 'ln(stores)'")
+    if not isinstance(item.times, tuple) or not all(is_number(time) for time in item.times):
+        raise CalibrationError(f"{kind} of {item.term!r} at times {item.times!r}; give a tuple of numbers, as (2001,)")
+
+
+def _check_is_table(panel: object) -> None:
+    if not isinstance(panel, pd.DataFrame):
+        raise CalibrationError(f"the panel is a {type(panel).__name__}; give a DataFrame indexed (entity, time)")
 
 
 def _label(item: Statistic, term: str = "") -> str:
