@@ -95,7 +95,8 @@ def provinces_figure(found: ProvincialFit) -> Figure:
     axes[1].plot(rows["observed"], at, "o", color=COLOURS[1], markersize=3.5, markerfacecolor="white",
                  label="listed in 2018")
     axes[1].set_yticks(list(at), rows["province"])
-    axes[1].set_xscale("log")
+    axes[1].set_xscale("log", base=2)
+    axes[1].xaxis.set_major_formatter("{x:,.0f}")
     axes[1].set_xlabel("listed villages (village), log scale")
     legend(axes[1], loc="lower right")
     return figure
@@ -194,7 +195,7 @@ def counties_numbers(found: CountyFit) -> dict[str, Scalar]:
         "counties.n_simulations": result.n_simulations, "counties.n_moments": len(result.moments),
         "counties.j": result.j_statistic, "counties.j_without": found.null.j_statistic,
         "counties.wald": found.wald, "counties.wald_p": found.p_value, "counties.condition": result.condition,
-        "counties.converged": result.converged, "counties.weakest": found.weakest,
+        "counties.converged": result.converged, "counties.weakest": _words(found.weakest),
         "counties.at_bound": ", ".join(map(_words, result.at_bound)) or "none",
         "counties.n_clusters": result.n_clusters,
     }
