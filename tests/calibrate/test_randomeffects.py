@@ -113,9 +113,9 @@ def test_correlated_effects_and_both_errors_are_those_of_the_exact_density():
     scores = approx_fprime(theta, lambda point: exact_rows(point, x, z, y), centered=True)
     sandwich = bread @ scores.T @ scores @ bread * len(y) / (len(y) - 1)
     assert_allclose(found.clustered_errors, np.sqrt(np.diag(sandwich)), rtol=3e-5)
-    at = found.intervals().loc["level"]
+    at = found.conf_int().loc["level"]
     reach = stats.t.ppf(0.975, len(y) - 1) * found.clustered_errors["level"]
-    assert_allclose([at["low"], at["high"]], theta[0] + np.array([-reach, reach]), rtol=1e-10)
+    assert_allclose([at["lower"], at["upper"]], theta[0] + np.array([-reach, reach]), rtol=1e-10)
 
 
 def test_three_correlated_effects_have_the_covariance_they_name():
@@ -208,7 +208,7 @@ def test_effects_on_the_log_scale_are_recovered():
     target, own = growth()
     found = fit_random_effects(target, ["ceiling", "rate"], seed=1, nodes=3)
     assert found.converged and found.at_bound == () and found.near_best >= 0.5
-    low, high = found.intervals(0.999)["low"], found.intervals(0.999)["high"]
+    low, high = found.conf_int(0.999)["lower"], found.conf_int(0.999)["upper"]
     true = {"ceiling": 500, "rate": 0.8, "midpoint": 5, "error": 0.1, "sd(ceiling)": 0.5, "sd(rate)": 0.25}
     for name, value in true.items():
         assert low[name] < value < high[name], name
@@ -317,7 +317,7 @@ def test_a_density_that_ends_is_integrated_where_it_is_defined():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"random": ["lvel"]}, "random parameter 'lvel' is not free. Did you mean 'level'"),
+        ({"random": ["lvel"]}, "random parameter 'lvel' is not a free parameter. Did you mean 'level'"),
         ({"random": []}, "random names no parameter"),
         ({"random": ["level", "level"]}, "random parameter 'level' is named twice"),
         ({"random": ["level", "effect", "error", "other"]},

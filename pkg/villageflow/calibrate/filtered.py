@@ -127,11 +127,10 @@ class ProcessNoiseResult:
         return pd.DataFrame(ends, index=self.params.index, columns=["lower", "upper"])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for each parameter: estimate, standard error, 95 % interval, bounds, scale, whether at a bound."""
+        """One row for each parameter: estimate, standard error, 95 % interval, scale, whether at a bound."""
         return pd.DataFrame({
             "estimate": self.params, "std_error": self.std_errors,
-            "conf_lower": self.conf_int()["lower"], "conf_upper": self.conf_int()["upper"],
-            "lower": self.box.lower, "upper": self.box.upper, "scale": self.box.scales,
+            "lower": self.conf_int()["lower"], "upper": self.conf_int()["upper"], "scale": self.box.scales,
             "at_bound": self.params.index.isin(self.at_bound),
         })
 
@@ -163,10 +162,10 @@ class ProcessNoiseResult:
             f"{self.n_entities} entities, {len(self.params)} free parameters, log likelihood {self.loglik:.6f}",
             f"{'parameter':<28}{'estimate':>14}{'std. error':>14}{'lower':>12}{'upper':>12}  scale",
         ]
-        for name, row in self.to_frame().iterrows():
+        for (name, row), low, high in zip(self.to_frame().iterrows(), self.box.lower, self.box.upper, strict=True):
             error = "at bound" if row["at_bound"] else f"{row['std_error']:.6g}"
             lines.append(
-                f"{name:<28}{row['estimate']:>14.6g}{error:>14}{row['lower']:>12.6g}{row['upper']:>12.6g}  "
+                f"{name:<28}{row['estimate']:>14.6g}{error:>14}{low:>12.6g}{high:>12.6g}  "
                 f"{row['scale']}"
             )
         lines.append(

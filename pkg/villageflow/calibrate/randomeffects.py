@@ -138,7 +138,7 @@ class RandomEffectsResult:
         """Whether 1, 5 and 9 nodes give the same log likelihood to 1e-2."""
         return bool(np.ptp([self.loglik_by_nodes[k] for k in CHECKED_NODES]) <= NODES_MATTER)
 
-    def intervals(self, level: float = 0.95) -> pd.DataFrame:
+    def conf_int(self, level: float = 0.95) -> pd.DataFrame:
         """Intervals with the clustered errors and t(E - 1), formed on the transformed scale; natural units."""
         box = Box(tuple(self.params.index), tuple(self.scales), self.bounds["lower"].to_numpy(dtype=float),
                   self.bounds["upper"].to_numpy(dtype=float))
@@ -148,14 +148,13 @@ class RandomEffectsResult:
             centre = box.transformed(np.array(self.params, dtype=np.float64))
         ends = (centre + sign * reach.to_numpy() for sign in (-1, 1))
         values = [[float(from_scale(*pair)) for pair in zip(box.scales, end, strict=True)] for end in ends]
-        return pd.DataFrame({"low": values[0], "high": values[1]}, index=self.params.index)
+        return pd.DataFrame({"lower": values[0], "upper": values[1]}, index=self.params.index)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for each parameter: estimate, both standard errors, bounds, scale, whether at a bound."""
+        """One row for each parameter: estimate, both errors, clustered 95 % interval, scale, whether at a bound."""
         return pd.DataFrame({
             "estimate": self.params, "std_error": self.std_errors, "clustered_error": self.clustered_errors,
-            "lower": self.bounds["lower"], "upper": self.bounds["upper"], "scale": self.scales,
-            "at_bound": self.params.index.isin(self.at_bound),
+            **self.conf_int(), "scale": self.scales, "at_bound": self.params.index.isin(self.at_bound),
         })
 
     def notes(self) -> tuple[str, ...]:
@@ -193,11 +192,12 @@ class RandomEffectsResult:
             f"nodes, log likelihood {self.loglik:.6f}",
             f"{'parameter':<28}{'estimate':>14}{'std. error':>14}{'clustered':>14}{'lower':>12}{'upper':>12}  scale",
         ]
-        for name, row in self.to_frame().iterrows():
+        ranges = self.bounds[["lower", "upper"]].to_numpy(dtype=float)
+        for (name, row), (low, high) in zip(self.to_frame().iterrows(), ranges, strict=True):
             errors = ["at bound" if row["at_bound"] else f"{row[key]:.6g}" for key in ("std_error", "clustered_error")]
             lines.append(
-                f"{name:<28}{row['estimate']:>14.6g}{errors[0]:>14}{errors[1]:>14}{row['lower']:>12.6g}"
-                f"{row['upper']:>12.6g}  {row['scale']}"
+                f"{name:<28}{row['estimate']:>14.6g}{errors[0]:>14}{errors[1]:>14}"
+                f"{low:>12.6g}{high:>12.6g}  {row['scale']}"
             )
         nodes = ", ".join(f"{value:.6f} with {k}" for k, value in self.loglik_by_nodes.items())
         shrinkage = ", ".join(f"{name} {value:.2f}" for name, value in self.shrinkage.items())
@@ -208,7 +208,7 @@ class RandomEffectsResult:
             f"log likelihood by nodes: {nodes}",
             f"shrinkage towards the population: {shrinkage}",
             *(f"note: {note}" for note in self.notes()),
-            f"Clustered errors are a sandwich over entities; use them with t({self.n_entities - 1}), as intervals() "
+            f"Clustered errors are a sandwich over entities; use them with t({self.n_entities - 1}), as conf_int() "
             "does. The others take the model of effects and noise as true.",
         ])
 

@@ -148,11 +148,11 @@ class FitResult:
         return pd.DataFrame(table, index=self.params.index, columns=["lower", "upper"])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for each parameter: estimate, std_error, 95 % interval low and high, scale, whether at a bound."""
+        """One row for each parameter: estimate, std_error, 95 % interval lower and upper, scale, whether at a bound."""
         interval = self.conf_int()
         return pd.DataFrame({
-            "estimate": self.params, "std_error": self.std_errors, "low": interval["lower"], "high": interval["upper"],
-            "scale": self.transformed["scale"], "at_bound": self.params.index.isin(self.at_bound),
+            "estimate": self.params, "std_error": self.std_errors, **interval, "scale": self.transformed["scale"],
+            "at_bound": self.params.index.isin(self.at_bound),
         })
 
     def draws(self, n: int, seed: int) -> Floats:

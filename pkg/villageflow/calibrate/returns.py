@@ -270,7 +270,7 @@ def return_fit(seed: int) -> ReturnTables:
     effects = fit_random_effects(varying, ["leaving_propensity"], seed=seed)
     own = pd.DataFrame({
         "estimate": effects.params, "hessian_error": effects.std_errors, "clustered_error": effects.clustered_errors,
-    }).join(effects.intervals().set_axis(["lower", "upper"], axis=1))
+    }).join(effects.conf_int())
     estimates = pd.concat({**pooled, "growth, random leaving": own}, names=["fit", "parameter"]).reset_index()
     estimates.insert(5, "ratio", estimates["clustered_error"] / estimates["hessian_error"])
     return ReturnTables(

@@ -31,7 +31,7 @@ def provinces_table(found: ProvincialFit) -> str:
     table, verdicts = found.result.to_frame(), found.profiles.groupby("parameter", sort=False)["verdict"].first()
     shown = pd.DataFrame({
         "estimate": table["estimate"].map(_digits),
-        "95 % interval": _between(found.result.intervals()),
+        "95 % interval": _between(found.result.conf_int()),
         "identified": verdicts.reindex(table.index),
     })
     shown.index = [_words(name) for name in shown.index]
@@ -41,8 +41,9 @@ def provinces_table(found: ProvincialFit) -> str:
 def provinces_holdout(found: ProvincialFit) -> str:
     """Counts held out in 2018 beside model, interval and the ratio carried forward, as Markdown."""
     rows = found.holdout[found.holdout["year"] == found.holdout["year"].max()].set_index("province")
+    interval = rows.rename(columns={"low": "lower", "high": "upper"})
     shown = pd.DataFrame({
-        "listed": rows["observed"], "model": rows["model"], "90 % interval": _between(rows, ",.0f"),
+        "listed": rows["observed"], "model": rows["model"], "90 % interval": _between(interval, ",.0f"),
         "last ratio again": rows["growth"],
     })
     return markdown_table(shown, dict.fromkeys(("listed", "model", "last ratio again"), ",.0f"), label="province")
@@ -51,7 +52,7 @@ def provinces_holdout(found: ProvincialFit) -> str:
 def provinces_numbers(found: ProvincialFit) -> dict[str, Scalar]:
     """Estimates, agreement of nodes, verdicts, hold-out, totals and skill."""
     result = found.result
-    estimates = result.to_frame()[["estimate", "std_error", "clustered_error"]].join(result.intervals())
+    estimates = result.to_frame()[["estimate", "std_error", "clustered_error"]].join(result.conf_int())
     gains = found.sensitivity.set_index(["parameter", "value"])
     numbers: dict[str, Scalar] = {
         "provinces.loglik": result.loglik, "provinces.n_entities": result.n_entities, "provinces.nodes": result.nodes,
@@ -121,7 +122,7 @@ def returns_table(found: ReturnTables) -> str:
     )]
     shown = pd.DataFrame({
         "fit": rows["fit"].where(~rows["fit"].duplicated(), ""), "estimate": rows["estimate"].map(_digits),
-        "95 % interval": _between(rows.rename(columns={"lower": "low", "upper": "high"})),
+        "95 % interval": _between(rows),
         "clustered over Hessian error": rows["ratio"],
     }).set_axis(rows["parameter"].map(_words), axis=0)
     return markdown_table(shown, {"clustered over Hessian error": ".1f"}, label="parameter")
@@ -160,7 +161,7 @@ def counties_table(found: CountyFit) -> str:
         "estimate": table["estimate"].map(_digits),
         "std. error": ["at bound" if held else _digits(error) for held, error in
                        zip(table["at_bound"], table["std_error"], strict=True)],
-        "95 % interval": _between(table.rename(columns={"lower": "low", "upper": "high"})),
+        "95 % interval": _between(table),
     }).set_axis([_words(name) for name in table.index], axis=0)
     return markdown_table(shown, {}, label="parameter")
 
@@ -180,7 +181,7 @@ def counties_forecast(found: CountyFit) -> str:
     rows = found.forecast
     shown = pd.DataFrame({
         "listed": rows["observed"], "forecast": rows["forecast"],
-        "95 % interval": _between(rows.rename(columns={"lower": "low", "upper": "high"}), ",.0f"),
+        "95 % interval": _between(rows, ",.0f"),
         "last addition again": rows["steady"],
     })
     return markdown_table(
@@ -214,11 +215,11 @@ def counties_numbers(found: CountyFit) -> dict[str, Scalar]:
 
 
 def _between(table: pd.DataFrame, spec: str = "") -> pd.Series[Any]:
-    """Intervals as texts, from columns low and high."""
+    """Intervals as texts, from columns lower and upper."""
     def written(value: float) -> str:
         return (format(value, spec) if spec else _digits(value)).replace("-", "\u2212")
 
-    ends = zip(table["low"], table["high"], strict=True)
+    ends = zip(table["lower"], table["upper"], strict=True)
     return pd.Series(
         ["" if pd.isna(low) else f"{written(low)} to {written(high)}" for low, high in ends], index=table.index,
         dtype=object,

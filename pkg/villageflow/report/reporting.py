@@ -25,7 +25,7 @@ from villageflow.calibrate.result import FitResult
 from villageflow.report.fits import Fit
 
 _LIBRARIES: Final = ("villageflow", "numpy", "scipy", "pandas")
-_COLUMNS: Final = ("unit", "scale", "lower", "upper", "distribution", "effect", "source")
+_COLUMNS: Final = ("unit", "scale", "distribution", "effect", "source")
 
 
 def calibration_report(problem: Problem, result: Fit, profiles: Profiles | None = None) -> dict[str, Any]:
@@ -99,6 +99,7 @@ def _parameters(problem: Problem, result: Fit, profiles: Profiles | None) -> lis
         if name in declared.index:
             given = declared.loc[str(name)]
             row |= {column: _plain(given[column]) for column in _COLUMNS if column in given.index}
+            row["bounds"] = [_plain(given[side]) for side in ("lower", "upper")]
         row |= {str(column): _plain(value) for column, value in found.items()}
         if name in verdicts:
             one = verdicts[str(name)]
@@ -110,11 +111,11 @@ def _parameters(problem: Problem, result: Fit, profiles: Profiles | None) -> lis
 def _estimates(result: Fit) -> pd.DataFrame:
     """Estimate, error, interval and whether at a bound, all from one covariance."""
     if isinstance(result, FitResult):
-        return result.to_frame()[["estimate", "std_error", "low", "high", "at_bound"]]
+        return result.to_frame()[["estimate", "std_error", "lower", "upper", "at_bound"]]
     table = result.to_frame()
     found = pd.DataFrame({"estimate": table["estimate"], "std_error": table["clustered_error"]})
     if isinstance(result, RandomEffectsResult):
-        found = found.join(result.intervals())
+        found = found.join(result.conf_int())
     return found.assign(at_bound=table["at_bound"])
 
 
