@@ -1,0 +1,1 @@
+"""Monte Carlo evidence for the calibration layer: systems with known truth, fits of many panels, and the page."""
