@@ -356,13 +356,13 @@ def test_a_file_of_another_run_is_refused(two_stocks, tmp_path):
     sample_posterior(two_stocks, **settings)
     with pytest.raises(CalibrationError, match=r"run with another seed \(4; now 5\)"):
         sample_posterior(two_stocks, **settings | {"seed": 5})
-    with pytest.raises(CalibrationError, match="another walkers"):
+    with pytest.raises(CalibrationError, match="other walkers"):
         sample_posterior(two_stocks, **settings | {"walkers": 10})
     fewer = replace(two_stocks, measurements=two_stocks.measurements.iloc[1:])
-    with pytest.raises(CalibrationError, match="another measurements"):
+    with pytest.raises(CalibrationError, match="other measurements"):
         sample_posterior(fewer, **settings)
     wider = two_stocks.parameters.assign(mode=[0.3, 0.25, np.nan])
-    with pytest.raises(CalibrationError, match="another parameters"):
+    with pytest.raises(CalibrationError, match="other parameters"):
         sample_posterior(replace(two_stocks, parameters=wider), **settings)
     file.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(CalibrationError, match="cannot be read as a chain") as caught:
@@ -448,9 +448,9 @@ BAD = {
     "odd walkers": ({"walkers": 9}, "walkers is 9 for 3 parameters; give an even number"),
     "too few steps": ({"steps": 99}, "steps is 99 with thin 1, which keeps 99 draws of a walker"),
     "too much thinning": ({"steps": 400, "thin": 5}, "which keeps 80 draws"),
-    "no thinning": ({"thin": 0}, "thin is 0 with"),
+    "no thinning": ({"thin": 0}, "thin is 0; it must be a whole number of at least 1"),
     "uneven thinning": ({"steps": 1000, "thin": 3}, "must be at least 1 and divide the steps"),
-    "a negative seed": ({"seed": -1}, "seed is -1; it must be at least 0"),
+    "a negative seed": ({"seed": -1}, "seed is -1; it must be a whole number"),
 }
 
 

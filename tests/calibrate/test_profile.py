@@ -368,7 +368,7 @@ def test_profiles_show_themselves(line):
 
 
 BAD = {
-    "an unknown parameter": ({"parameters": ["slop"]}, "no free parameter 'slop' to profile. Did you mean 'slope'"),
+    "an unknown parameter": ({"parameters": ["slop"]}, "'slop' is not a free parameter. Did you mean 'slope'"),
     "a parameter twice": ({"parameters": ["slope", "slope"]}, "name each parameter to profile once"),
     "no parameter": ({"parameters": []}, r"parameters is \[\]"),
     "a level out of range": ({"level": 95}, "level is 95; it must be a number between 0 and 1"),

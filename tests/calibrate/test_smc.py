@@ -325,9 +325,9 @@ def test_a_file_of_another_run_is_refused(two_stocks, tmp_path):
     sample_smc(two_stocks, **SMALL, resume=file)
     with pytest.raises(CalibrationError, match=r"population in .* run with another seed \(4; now 5\)"):
         sample_smc(two_stocks, **SMALL | {"seed": 5}, resume=file)
-    with pytest.raises(CalibrationError, match="another moves"):
+    with pytest.raises(CalibrationError, match="other moves"):
         sample_smc(two_stocks, **SMALL | {"moves": 6}, resume=file)
-    with pytest.raises(CalibrationError, match="another measurements"):
+    with pytest.raises(CalibrationError, match="other measurements"):
         fewer = replace(two_stocks, measurements=two_stocks.measurements.iloc[1:])
         sample_smc(fewer, **SMALL, resume=file)
     file.write_bytes(file.read_bytes()[:5000])
@@ -395,7 +395,7 @@ BAD = {
     "few particles": ({"particles": 99}, "particles is 99; it must be at least 100 for 3 parameters"),
     "one island": ({"islands": 1}, "islands is 1; it must be at least 2, to be compared"),
     "no move": ({"moves": 0}, "moves is 0; it must be at least 1"),
-    "a negative seed": ({"seed": -1}, "seed is -1; it must be at least 0"),
+    "a negative seed": ({"seed": -1}, "seed is -1; it must be a whole number"),
 }
 
 

@@ -278,7 +278,7 @@ def test_fit_prints_and_saves(
     assert "log likelihood" in capsys.readouterr().out
     assert vf.load_fit(out).converged
     assert call(monkeypatch, "fit", "nothing") == 1
-    assert "national_diffusion" in capsys.readouterr().err
+    assert "Known names: 'national'" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written_is_one_line(

@@ -51,7 +51,7 @@ def test_canonical_is_one_word_and_its_spelling_does_not_matter(text):
     ("name", "known", "closing"),
     [
         ("contact_rte", ["contact_rate", "recovery"], "Did you mean 'contact_rate'?"),
-        ("x", [], ""),
+        ("x", [], "There is none to choose from."),
         ("zzz", ["b", "a"], "Known names: 'a', 'b'."),
         ("zzz", list("abcdefghij"), "Known names: 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', ...."),
     ],
