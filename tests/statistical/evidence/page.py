@@ -47,8 +47,9 @@ REASONS: tuple[Reason, ...] = (
     ),
     Reason(
         "J", ("stores, indirect", "migration, indirect"), ("J",),
-        "the covariance of the moments comes from 60 entities; with 240 entities (*stores, indirect, 240 entities*) J "
-        "rejects within its bound. For *migration* that was not tried",
+        "presumably the covariance of the moments, which comes from 60 entities: with 240 (*stores, indirect, 240 "
+        "entities*) J rejects within its bound, though the Monte Carlo errors do not tell the two apart. For *migration* "
+        "that was not tried",
     ),
 )
 
