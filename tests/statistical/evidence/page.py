@@ -48,7 +48,7 @@ REASONS: tuple[Reason, ...] = (
     Reason(
         "J", ("stores, indirect", "migration, indirect"), ("J",),
         "presumably the covariance of the moments, which comes from 60 entities: with 240 (*stores, indirect, 240 "
-        "entities*) J rejects within its bound, though the Monte Carlo errors do not tell the two apart. For *migration* "
+        "entities*) J rejects within its bound, though Monte Carlo errors do not tell the two apart. For *migration* "
         "that was not tried",
     ),
 )
