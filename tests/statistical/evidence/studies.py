@@ -329,7 +329,7 @@ def _studies() -> Iterable[Study]:
     yield from _recovered(STORES, one=1000, many=400, indirect=1000)
     yield _share()
     effects = Design(STORES, n_entities=30, n_times=5, effect=0.3, measured=("stores",), free=("imitation", "places"))
-    yield _random(effects, 400, closed=True)
+    yield _random(effects, 1000, closed=True)
     yield _fixed(effects, 400, closed=True)
     short = Design(STORES, n_times=5, measured=("stores",), free=("imitation", "places"), noise_known=True)
     yield _profiled(
